@@ -1,0 +1,253 @@
+"""The port that every stimulator driver implements, and the only driver module that safety sees."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, NewType, Protocol, final
+
+from drivers._seal import SEAL as _SEAL
+from firmware_protocol.quantities import BootUs, DeviceUs, PercentMso
+
+Ticket = NewType("Ticket", int)
+"""Names one command until its `CommandEnded` comes."""
+
+
+class StopClass(enum.Enum):
+    """What the device does when its host falls silent; decides what may be promised."""
+
+    NATIVE_LEASE = "N"  # disarms by itself within 50 ms
+    KEEP_ALIVE = "K"  # disarms by itself within about 1 s
+    NONE = "V"  # carries on
+
+
+class Maturity(enum.IntEnum):
+    BROKEN = 0  # cannot be started
+    EXPERIMENTAL = 1  # emulator only
+    BENCH = 2  # conformance suite run on hardware; no patient use
+    VERIFIED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class DriverInfo:
+    """What a driver states about itself."""
+
+    name: str
+    stop_class: StopClass
+    maturity: Maturity
+    verified_on: str  # firmware and date of the hardware runs; empty below BENCH
+    lease_max_us: int  # longest pulse block handed to the device at once
+    lead_us: int  # a block must reach the driver this long before its first pulse
+    hello_after_us: int  # a connect attempt is repeated this often
+
+
+class Outcome(enum.Enum):
+    """How a command that changes the device ended. There is no fourth answer."""
+
+    APPLIED = "applied"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"  # sent, no answer: it may or may not have taken effect
+
+
+class DeviceState(enum.IntEnum):
+    """What the device says about itself, in the terms of every family."""
+
+    IDLE = 0  # disarmed
+    ARMING = 1  # armed, not yet charged
+    READY = 2  # armed and charged
+    FIRING = 3  # a block runs
+    LATCHED = 4  # disarmed by a cause of its own
+
+
+class Identity(NamedTuple):
+    """Who is on the line. `serial` and `boot_count` name one life of the pulse counter."""
+
+    model: str
+    serial: str
+    firmware: str
+    boot_count: int
+    coil_type: int
+
+
+class Envelope(NamedTuple):
+    """Layer (a) of the limits: what the device and its coil can do. Never exceeded."""
+
+    mso_max_pct: int
+    interval_min_us: int
+    block_pulses_max: int
+    block_max_us: int
+    coil_max_dc: int
+    recharge_us_per_pct: int
+
+
+class LinkUp(NamedTuple):
+    """A device answered. It is disarmed."""
+
+    identity: Identity
+    envelope: Envelope
+
+
+class LinkDown(NamedTuple):
+    """The port or the device is gone."""
+
+    why: str
+
+
+class DeviceStatus(NamedTuple):
+    """What the device last said. Its age counts from when we asked, so delay makes it older."""
+
+    asked_at: BootUs
+    state: DeviceState
+    cause: str  # why it last disarmed, in words; empty when it did not
+    mso_pct: int
+    charge_permille: int
+    coil_dc: int
+    surface_dc: int
+    pulse_count: int
+    block_id: int
+    block_fired: int
+    coil_type: int
+
+
+class PulseSeen(NamedTuple):
+    """One pulse has left the coil."""
+
+    at: BootUs
+    device_at: DeviceUs
+    pulse_count: int
+    block_id: int
+    place: int
+    mso_permille: int
+    didt_a_per_us: int
+
+
+class BlockEnded(NamedTuple):
+    """A block is over; `delivered + skipped` is less than its pulses when it was cut short."""
+
+    block_id: int
+    delivered: int
+    skipped: int
+    why: str
+    pulse_count: int
+
+
+class CommandEnded(NamedTuple):
+    """The end of one command, said exactly once."""
+
+    ticket: Ticket
+    outcome: Outcome
+    why: str
+
+
+DriverEvent = LinkUp | LinkDown | DeviceStatus | PulseSeen | BlockEnded | CommandEnded
+
+
+@dataclass(frozen=True, slots=True)
+class PulseBlock:
+    """What one permit allows: equal bursts of equal pulses at one intensity, timed by the device."""
+
+    block_id: int
+    mso: PercentMso
+    bursts: int
+    burst_period_us: int
+    pulses_per_burst: int
+    interval_us: int  # pulse to pulse inside a burst; 0 for one pulse a burst
+
+    def __post_init__(self) -> None:
+        if self.bursts < 1 or self.pulses_per_burst < 1:
+            raise ValueError("a block has at least one pulse")
+
+    @property
+    def pulses(self) -> int:
+        return self.bursts * self.pulses_per_burst
+
+    @property
+    def span_us(self) -> int:
+        """First pulse to last pulse."""
+        return self.offset_us(self.pulses - 1)
+
+    def offset_us(self, index: int) -> int:
+        """First pulse to pulse `index`."""
+        burst, place = divmod(index, self.pulses_per_burst)
+        return burst * self.burst_period_us + place * self.interval_us
+
+
+@final
+class Permit:
+    """The right to fire one block once, within its time. Only `tmsctl.safety.permit` mints these."""
+
+    __slots__ = ("_spent", "block", "expires_at", "start_at", "use_before")
+
+    def __init__(
+        self,
+        seal: object,
+        *,
+        block: PulseBlock,
+        start_at: BootUs,
+        expires_at: BootUs,
+        use_before: BootUs,
+    ) -> None:
+        if seal is not _SEAL:
+            raise PermissionError("a permit was minted outside tmsctl.safety.permit")
+        self.block = block
+        self.start_at = start_at  # first pulse
+        self.expires_at = expires_at  # no pulse after this
+        self.use_before = use_before  # the command must be sent before this
+        self._spent = False
+
+    def spend(self, now: BootUs) -> None:
+        """Every driver calls this before it sends. PermissionError means a defect of ours."""
+        if self._spent:
+            raise PermissionError(f"block {self.block.block_id}: permit already spent")
+        if now >= self.use_before:
+            raise PermissionError(f"block {self.block.block_id}: permit is too old")
+        self._spent = True
+
+
+class Transport(Protocol):
+    """A byte stream that never blocks. OSError means that it is gone."""
+
+    def read(self) -> bytes:
+        """All that has arrived; empty when nothing has."""
+
+    def write(self, data: bytes) -> bool:
+        """True when every byte was taken; False when the line is blocked and some were not."""
+
+    def fileno(self) -> int:
+        """For poll(); -1 when there is none."""
+
+    def close(self) -> None: ...
+
+
+class Stimulator(Protocol):
+    """One device. No method blocks; answers come as events of `poll`."""
+
+    info: DriverInfo
+
+    def fileno(self) -> int:
+        """Readable when `poll` has something to do; -1 while the port is closed."""
+
+    def poll(self, now: BootUs) -> Sequence[DriverEvent]:
+        """What has happened since the last call."""
+
+    def beat(self, cycle: int, now: BootUs, permit_until: BootUs) -> None:
+        """Last act of a completed cycle: keeps the link and, until `permit_until`, pulses alive.
+
+        Not calling it is the dead-man. While no device is connected it looks for one.
+        """
+
+    def arm(self, mso: PercentMso, now: BootUs) -> Ticket:
+        """Charge and arm."""
+
+    def disarm(self, now: BootUs) -> None:
+        """End a running block and disarm, without a latch. Repeated until the status shows it."""
+
+    def fire(self, permit: Permit, now: BootUs) -> Ticket:
+        """Hand one block to the device. Never repeated, whatever the answer."""
+
+    def stop(self, now: BootUs) -> None:
+        """By every means that the device has: no more pulses. Repeated until the status shows it."""
+
+    def close(self) -> None:
+        """Release the port."""

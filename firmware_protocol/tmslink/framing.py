@@ -1,0 +1,63 @@
+"""Bytes <-> checked frame bodies of tmslink. Bytes in, bodies out; never raises on input.
+
+A body is consistent-overhead-stuffed, so that it holds no zero byte, and travels between two zero
+bytes. Whatever garbage comes before, the next good frame is the next thing that is read.
+"""
+
+from __future__ import annotations
+
+from firmware_protocol.tmslink.messages import BODY_SIZE_MAX, CRC_SIZE, DELIMITER, HEADER_SIZE
+
+_STUFFED_SIZE_MAX = BODY_SIZE_MAX + 1
+_BODY_SIZE_MIN = HEADER_SIZE + CRC_SIZE
+
+
+def stuff(body: bytes) -> bytes:
+    """Consistent overhead byte stuffing of fewer than 254 bytes."""
+    out = bytearray(b"\0" + body)
+    at = len(out)
+    for here in range(at - 1, -1, -1):
+        if not out[here]:
+            out[here] = at - here  # distance to the next zero, or to the end
+            at = here
+    return bytes(out)
+
+
+def unstuff(stuffed: bytes) -> bytes | None:
+    """The body, or None when the bytes are not validly stuffed. `stuffed` holds no zero byte."""
+    out = bytearray(stuffed)
+    at, end = 0, len(out)
+    while at < end:
+        step = out[at]
+        out[at] = 0
+        at += step
+    return bytes(out[1:]) if at == end else None
+
+
+def frame(body: bytes) -> bytes:
+    """A body as it goes onto the wire."""
+    return DELIMITER + stuff(body) + DELIMITER
+
+
+class Deframer:
+    """Recovers bodies from any chunking of a noisy stream. Buffers at most one frame."""
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self.garbage = 0  # pieces between delimiters that were no frame
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Unstuffed bodies, header and checksum included; the checksum is not yet checked."""
+        pieces = (self._buffer + data).split(DELIMITER)
+        # One byte more than allowed is kept, so that an overlong piece stays recognisable.
+        self._buffer = pieces.pop()[: _STUFFED_SIZE_MAX + 1]
+        bodies = []
+        for piece in pieces:
+            if not piece:
+                continue
+            body = unstuff(piece) if len(piece) <= _STUFFED_SIZE_MAX else None
+            if body is None or len(body) < _BODY_SIZE_MIN:
+                self.garbage += 1
+            else:
+                bodies.append(body)
+        return bodies

@@ -1,0 +1,155 @@
+"""The host's end of a tmslink session: numbering, checksums, replies. Pure: bytes and times in."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from firmware_protocol import table
+from firmware_protocol.crc import SEED, crc32
+from firmware_protocol.errors import LocalProtocolError, RemoteProtocolError
+from firmware_protocol.quantities import BootUs
+from firmware_protocol.tmslink.framing import Deframer, frame
+from firmware_protocol.tmslink.messages import (
+    CRC_SIZE,
+    HEADER,
+    HEADER_SIZE,
+    PLAIN_SEED,
+    TABLE,
+    Ack,
+    AnyMessage,
+    Identity,
+    Result,
+)
+
+IN_FLIGHT_MAX: Final = 4
+_HEADER: Final = struct.Struct(HEADER)
+_CRC: Final = struct.Struct("<I")
+
+
+class Answered(NamedTuple):
+    """A command ended: the device said how."""
+
+    sequence: int
+    result: Result
+
+
+class Unanswered(NamedTuple):
+    """A command's deadline passed. It may still have been carried out."""
+
+    sequence: int
+
+
+LinkEvent = Answered | Unanswered | AnyMessage
+
+
+@dataclass(slots=True)
+class LinkCounters:
+    """What the link has seen since the port was opened."""
+
+    frames: int = 0
+    garbage: int = 0  # bytes between delimiters that were no frame
+    bad_crc: int = 0
+    bad_content: int = 0  # right checksum, forbidden content
+    foreign: int = 0  # another session
+    stale: int = 0  # sequence number not rising
+    lost: int = 0  # sequence numbers that never came
+
+
+class Link:
+    """Numbers what we send, checks what comes, and says exactly once how each command ended."""
+
+    def __init__(self) -> None:
+        self.counters = LinkCounters()
+        self.session = 0  # 0: none
+        self._seed = SEED
+        self._sent = 0
+        self._received = 0
+        self._nonce: int | None = None
+        self._deadlines: dict[int, BootUs] = {}
+        self._deframer = Deframer()
+
+    def hello(self, message: AnyMessage, nonce: int) -> bytes:
+        """Frame a HELLO; until IDENTITY echoes its nonce, the session stays closed."""
+        self.session = 0
+        self._nonce = nonce
+        self._sent = 0
+        return self._frame(message, 0)
+
+    def tell(self, message: AnyMessage) -> bytes:
+        """Frame a message to which no answer is awaited."""
+        self._sent += 1
+        return self._frame(message, self.session)
+
+    def ask(self, message: AnyMessage, deadline: BootUs) -> tuple[int, bytes]:
+        """Frame a command; exactly one Answered or Unanswered with its number will follow."""
+        if not self.session:
+            raise LocalProtocolError("no session is open")
+        if len(self._deadlines) >= IN_FLIGHT_MAX:
+            raise LocalProtocolError(f"{IN_FLIGHT_MAX} commands are already under way")
+        data = self.tell(message)
+        self._deadlines[self._sent] = deadline
+        return self._sent, data
+
+    def receive(self, data: bytes, now: BootUs) -> list[LinkEvent]:
+        """Events in the order in which they happened; deadlines are judged after the bytes."""
+        events: list[LinkEvent] = []
+        if data:
+            for body in self._deframer.feed(data):
+                message = self._accept(body)
+                if message is None:
+                    continue
+                if isinstance(message, Ack):
+                    if self._deadlines.pop(message.of_sequence, None) is not None:
+                        events.append(Answered(message.of_sequence, Result(message.result)))
+                else:
+                    events.append(message)
+            self.counters.garbage = self._deframer.garbage
+        if self._deadlines:
+            for sequence in [s for s, deadline in self._deadlines.items() if now >= deadline]:
+                del self._deadlines[sequence]
+                events.append(Unanswered(sequence))
+        return events
+
+    def _frame(self, message: AnyMessage, session: int) -> bytes:
+        spec = table.spec_of(type(message))
+        body = _HEADER.pack(spec.code, session, self._sent & 0xFFFF_FFFF) + table.pack(message)
+        seed = SEED if spec.code in PLAIN_SEED else self._seed
+        return frame(body + _CRC.pack(crc32(body, seed)))
+
+    def _accept(self, body: bytes) -> AnyMessage | None:
+        counters = self.counters
+        content = body[:-CRC_SIZE]
+        code, session, sequence = _HEADER.unpack_from(content)
+        seed = SEED if code in PLAIN_SEED else self._seed
+        if crc32(content, seed) != _CRC.unpack_from(body, len(content))[0]:
+            counters.bad_crc += 1
+            return None
+        try:
+            message: AnyMessage = TABLE.unpack(code, content[HEADER_SIZE:])
+        except RemoteProtocolError:
+            counters.bad_content += 1
+            return None
+        if isinstance(message, Identity):
+            if message.nonce != self._nonce or not session:
+                counters.foreign += 1
+                return None
+            self._open(session, message.serial)
+        elif session != self.session or not session:
+            counters.foreign += 1
+            return None
+        elif sequence <= self._received:
+            counters.stale += 1
+            return None
+        counters.lost += sequence - self._received - 1
+        self._received = sequence
+        counters.frames += 1
+        return message
+
+    def _open(self, session: int, serial: str) -> None:
+        self.session = session
+        self._nonce = None
+        self._seed = crc32(serial.encode().ljust(8, b"\0"))
+        self._received = 0
+        self._deadlines.clear()

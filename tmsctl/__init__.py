@@ -1,0 +1,1 @@
+"""The daemon: safety, guard, sessions, records, service, command line."""

@@ -1,0 +1,1 @@
+"""The versioned messages that cross between guard and service."""
