@@ -100,6 +100,7 @@ class DeviceStatus(NamedTuple):
     asked_at: BootUs
     state: DeviceState
     cause: str  # why it last disarmed, in words; empty when it did not
+    fault: str  # the same, but only where neither a command of ours nor our silence was the cause
     mso_pct: int
     charge_permille: int
     coil_dc: int
@@ -145,7 +146,7 @@ DriverEvent = LinkUp | LinkDown | DeviceStatus | PulseSeen | BlockEnded | Comman
 
 @dataclass(frozen=True, slots=True)
 class PulseBlock:
-    """What one permit allows: equal bursts of equal pulses at one intensity, timed by the device."""
+    """What one permit allows: equal bursts of equal pulses, timed by the device."""
 
     block_id: int
     mso: PercentMso
@@ -175,7 +176,7 @@ class PulseBlock:
 
 @final
 class Permit:
-    """The right to fire one block once, within its time. Only `tmsctl.safety.permit` mints these."""
+    """The right to fire one block once. Only `tmsctl.safety.permit` mints these."""
 
     __slots__ = ("_spent", "block", "expires_at", "start_at", "use_before")
 
@@ -247,7 +248,10 @@ class Stimulator(Protocol):
         """Hand one block to the device. Never repeated, whatever the answer."""
 
     def stop(self, now: BootUs) -> None:
-        """By every means that the device has: no more pulses. Repeated until the status shows it."""
+        """By every means of the device: no more pulses. Repeated until the status shows it."""
+
+    def acknowledge(self, now: BootUs) -> None:
+        """A person has seen why it stopped: leave the device's own latch. It stays disarmed."""
 
     def close(self) -> None:
         """Release the port."""

@@ -1,1 +1,1 @@
-"""Bytes <-> messages of the stimulator families. No I/O, no clock, no threads, no third-party import."""
+"""Bytes <-> messages of the stimulator families. No I/O, no clock, no third-party import."""

@@ -42,8 +42,8 @@ def crc32(data: bytes, seed: int = SEED) -> int:
     whole = len(data) >> 2
     high, low = _HIGH, _LOW
     for word in _LAYOUTS[whole].unpack_from(data):
-        word ^= register
-        register = high[word >> 16] ^ low[word & 0xFFFF]
+        mixed = word ^ register
+        register = high[mixed >> 16] ^ low[mixed & 0xFFFF]
     for byte in data[whole << 2 :]:
         register = (register << 8 & 0xFFFFFFFF) ^ _BYTES[register >> 24 ^ byte]
     return register

@@ -142,7 +142,8 @@ class Table:
         for index, low, high in spec.ranged:
             if not low <= values[index] <= high:
                 raise RemoteProtocolError(
-                    f"{spec.name}.{spec.fields[index].name} is {values[index]}, allowed {low}..{high}"
+                    f"{spec.name}.{spec.fields[index].name} is {values[index]}, "
+                    f"allowed {low}..{high}"
                 )
         if spec.texts:
             cells = list(values)
@@ -174,5 +175,7 @@ def pack(message: Any) -> bytes:
 def describe(message: Any) -> str:
     """One line for a trace: name and every field."""
     spec = _SPECS[type(message)]
-    cells = " ".join(f"{f.name}={message[i]}" for i, f in enumerate(spec.fields))
+    # A text is quoted: what a device calls itself must not break the line or steer a terminal.
+    values = (repr(value) if isinstance(value, str) else value for value in message)
+    cells = " ".join(f"{f.name}={v}" for f, v in zip(spec.fields, values, strict=True))
     return f"{spec.name} {cells}".rstrip()

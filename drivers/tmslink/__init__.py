@@ -1,0 +1,1 @@
+"""Stimulators that speak tmslink (docs/tmslink.md)."""

@@ -1,1 +1,1 @@
-"""tmslink: the open protocol for firmware that wants a safe host. Specification: docs/tmslink.md."""
+"""tmslink: the open protocol for firmware that wants a safe host. See docs/tmslink.md."""

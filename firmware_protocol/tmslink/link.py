@@ -26,6 +26,9 @@ from firmware_protocol.tmslink.messages import (
 IN_FLIGHT_MAX: Final = 4
 _HEADER: Final = struct.Struct(HEADER)
 _CRC: Final = struct.Struct("<I")
+_FROM_HOST: Final = frozenset(
+    spec.code for spec in TABLE.specs if spec.direction is table.Direction.TO_DEVICE
+)
 
 
 class Answered(NamedTuple):
@@ -52,7 +55,7 @@ class LinkCounters:
     garbage: int = 0  # bytes between delimiters that were no frame
     bad_crc: int = 0
     bad_content: int = 0  # right checksum, forbidden content
-    foreign: int = 0  # another session
+    foreign: int = 0  # another session, or our own frame that the line echoed
     stale: int = 0  # sequence number not rising
     lost: int = 0  # sequence numbers that never came
 
@@ -104,6 +107,9 @@ class Link:
                     if self._deadlines.pop(message.of_sequence, None) is not None:
                         events.append(Answered(message.of_sequence, Result(message.result)))
                 else:
+                    if isinstance(message, Identity):  # of the commands before it nobody will tell
+                        events += [Unanswered(sequence) for sequence in self._deadlines]
+                        self._deadlines.clear()
                     events.append(message)
             self.counters.garbage = self._deframer.garbage
         if self._deadlines:
@@ -131,6 +137,9 @@ class Link:
         except RemoteProtocolError:
             counters.bad_content += 1
             return None
+        if code in _FROM_HOST:
+            counters.foreign += 1
+            return None
         if isinstance(message, Identity):
             if message.nonce != self._nonce or not session:
                 counters.foreign += 1
@@ -152,4 +161,3 @@ class Link:
         self._nonce = None
         self._seed = crc32(serial.encode().ljust(8, b"\0"))
         self._received = 0
-        self._deadlines.clear()

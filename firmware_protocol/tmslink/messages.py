@@ -96,7 +96,9 @@ _OUT, _IN = Direction.TO_DEVICE, Direction.TO_HOST
 
 @message(0x01, _OUT, Effect.MAKE_SAFE)
 class Hello(NamedTuple):
-    """Opens a session: the device disarms, leaves LATCHED, draws a new random session id and answers IDENTITY and LIMITS."""
+    """Opens a session: the device disarms, leaves LATCHED, draws a new random session id and
+    answers IDENTITY and LIMITS.
+    """
 
     protocol: Annotated[int, U16, "version of this specification that the host speaks"]
     nonce: Annotated[int, U32, "random; echoed, so that an old answer is not taken for a new one"]
@@ -105,7 +107,9 @@ class Hello(NamedTuple):
 
 @message(0x02, _OUT, Effect.READ)
 class Tighten(NamedTuple):
-    """Narrows the device's limits until its next reboot. A looser value refuses the whole message with LOOSENS_LIMIT. Answer: ACK, then LIMITS."""
+    """Narrows the device's limits until its next reboot. A looser value refuses the whole
+    message with LOOSENS_LIMIT. Answer: ACK, then LIMITS.
+    """
 
     mso_max_pct: Annotated[int, MSO, "ceiling, %MSO"]
     interval_min_us: Annotated[int, U32, "shortest time from pulse to pulse"]
@@ -116,7 +120,9 @@ class Tighten(NamedTuple):
 
 @message(0x03, _OUT, Effect.ENERGISE)
 class Arm(NamedTuple):
-    """Charges to the given intensity and arms. Allowed in IDLE only. Answer: ACK at once; STATUS shows ARMING, then READY."""
+    """Charges to the given intensity and arms. Allowed in IDLE only. Answer: ACK at once; STATUS
+    shows ARMING, then READY.
+    """
 
     mso_pct: Annotated[int, MSO, "intensity of all that follows, %MSO"]
     coil_type: Annotated[int, U16, "coil that the plan was made for; another one refuses"]
@@ -124,12 +130,16 @@ class Arm(NamedTuple):
 
 @message(0x04, _OUT, Effect.MAKE_SAFE)
 class Disarm(NamedTuple):
-    """Ends a running lease at once, disarms and bleeds the capacitor. Does not latch. Answer: LEASE_END if a lease ran, then ACK."""
+    """Ends a running lease at once, disarms and bleeds the capacitor. Does not latch. Answer:
+    LEASE_END if a lease ran, then ACK.
+    """
 
 
 @message(0x05, _OUT, Effect.ENERGISE)
 class Train(NamedTuple):
-    """Leases one train, or a part of one: bursts of equal pulses, timed by the device. One lease at a time; lease ids rise."""
+    """Leases one train, or a part of one: bursts of equal pulses, timed by the device. One lease
+    at a time; lease ids rise.
+    """
 
     lease_id: Annotated[int, U32, "greater than every lease id of this session"]
     start_us: Annotated[int, U64, "device time of the first pulse, at least 30 ms ahead"]
@@ -143,7 +153,9 @@ class Train(NamedTuple):
 
 @message(0x06, _OUT, Effect.ENERGISE)
 class Fire(NamedTuple):
-    """Leases one single pulse. Same rules as TRAIN, except that start_us may lie in the past: then it fires at once, or refuses with EXPIRED."""
+    """Leases one single pulse. Same rules as TRAIN, except that start_us may lie in the past:
+    then it fires at once, or refuses with EXPIRED.
+    """
 
     lease_id: Annotated[int, U32, "greater than every lease id of this session"]
     start_us: Annotated[int, U64, "device time before which it must not fire"]
@@ -153,16 +165,23 @@ class Fire(NamedTuple):
 
 @message(0x07, _OUT, Effect.MAKE_SAFE)
 class Stop(NamedTuple):
-    """Ends everything and latches. Accepted with any session and any sequence number. Answer: ACK. The unframed STOP does the same."""
+    """Ends everything and latches. Accepted with any session and any sequence number. Answer:
+    ACK. The unframed STOP does the same.
+    """
 
 
 @message(0x08, _OUT, Effect.SUSTAIN)
 class Beat(NamedTuple):
-    """Proof that one cycle of the host's interlocks completed. Accepted only if the cycle is greater than the last one, and the echo is at most 40 ms old. 50 ms without an accepted beat end the session: dead-man."""
+    """Proof that one cycle of the host's interlocks completed. Accepted only if the cycle is
+    greater than the last one, and the echo is at most 40 ms old. 50 ms without an accepted
+    beat end the session: dead-man.
+    """
 
     cycle: Annotated[int, U32, "counts the host's completed cycles"]
     host_time_us: Annotated[int, U64, "the host's clock"]
-    device_time_us: Annotated[int, U64, "device time of the newest STATUS or IDENTITY that the host has"]
+    device_time_us: Annotated[
+        int, U64, "device time of the newest STATUS or IDENTITY that the host has"
+    ]
     permit_us: Annotated[int, U64, "device time until which pulses may leave; 0 permits none"]
     state_hash: Annotated[int, U16, "low 16 bits of the host's hash over plan and limits; logged"]
 
@@ -177,7 +196,9 @@ class Identity(NamedTuple):
     serial: Annotated[str, text(8), "serial number; also the seed of the checksum, see Frames"]
     model: Annotated[str, text(12), "model name"]
     firmware: Annotated[int, U32, "version, one byte each: major, minor, patch, build"]
-    boot_count: Annotated[int, U32, "number of power-ups; with the serial it names one life of the counter"]
+    boot_count: Annotated[
+        int, U32, "number of power-ups; with the serial it names one life of the counter"
+    ]
     coil_type: Annotated[int, U16, "type of the connected coil; 0 when none"]
 
 

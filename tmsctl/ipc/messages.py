@@ -67,7 +67,9 @@ class Load(NamedTuple):
     protocol: Annotated[str, text(32), "id in the protocol library"]
     mt_permille: Annotated[int, U16.within(1, 1000), "motor threshold, permille of MSO"]
     pct_mt: Annotated[int, U16.within(1, 200), "intensity, % of motor threshold"]
-    reduced: Annotated[int, U8.within(0, 1), "1: a person accepted less than prescribed, see Prescription"]
+    reduced: Annotated[
+        int, U8.within(0, 1), "1: a person accepted less than prescribed, see Prescription"
+    ]
     plan_hash: Annotated[str, text(64), "of the plan that was confirmed, hexadecimal SHA-256"]
     first_pulse: Annotated[int, U32, "place in the plan of the next pulse to deliver"]
 
@@ -84,6 +86,7 @@ class Grant(NamedTuple):
     """The intent for these pulses is on disk."""
 
     session_no: Annotated[int, U32, "of the loaded session"]
+    block_id: Annotated[int, U32, "as asked by Want"]
     first_pulse: Annotated[int, U32, "as asked by Want"]
     pulses: Annotated[int, U32, "as asked by Want"]
 
@@ -145,7 +148,9 @@ class Snapshot(NamedTuple):
     serial: Annotated[str, text(8), "device serial number"]
     boot_count: Annotated[int, U32, "device power-ups"]
     link: Annotated[str, text(120), "empty while connected, else CODE: why not"]
-    timing: Annotated[str, text(96), "real-time measures: fifo=on mlock=on gc=frozen cpu=1, or degraded and why"]
+    timing: Annotated[
+        str, text(96), "real-time measures: fifo=on mlock=on gc=frozen cpu=1, or degraded and why"
+    ]
 
 
 @message(0x42, _TO_SERVICE, Effect.READ)
@@ -173,6 +178,7 @@ class Want(NamedTuple):
     """The next block needs a durable intent before it can be fired."""
 
     session_no: Annotated[int, U32, "of the loaded session"]
+    block_id: Annotated[int, U32, "rises in the life of the guard; names the block everywhere"]
     first_pulse: Annotated[int, U32, "place in the plan"]
     pulses: Annotated[int, U32, "number of pulses"]
     pulse_count: Annotated[int, U32, "device's counter now"]
@@ -188,7 +194,11 @@ class BlockOutcome(NamedTuple):
     pulses: Annotated[int, U32, "pulses that were granted"]
     delivered: Annotated[int, U32, "pulses that left the coil, by the device's own counter"]
     skipped: Annotated[int, U32, "pulses skipped because they were late"]
-    outcome: Annotated[int, U8.within(0, 2), "0 applied, 1 refused or never sent, 2 unknown: count all as delivered"]
+    outcome: Annotated[
+        int,
+        U8.within(0, 2),
+        "0 applied, 1 refused or never sent, 2 unknown: count all as delivered",
+    ]
     pulse_count: Annotated[int, U32, "device's counter after the block; 0 when unknown"]
     why: Annotated[str, text(80), "what ended it"]
 

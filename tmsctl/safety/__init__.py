@@ -1,1 +1,1 @@
-"""The reason the project exists: limits, rules, the state machine, permits, dose arithmetic. Pure."""
+"""Why the project exists: limits, rules, state machine, permits, dose arithmetic. Pure."""

@@ -1,0 +1,1 @@
+"""What to deliver: prescriptions, the protocol library, the compiled pulse plan."""

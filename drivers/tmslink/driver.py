@@ -1,0 +1,321 @@
+"""The tmslink driver: the port's verbs as tmslink messages. No thread, no sleep, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from drivers.contract import (
+    BlockEnded,
+    CommandEnded,
+    DeviceState,
+    DeviceStatus,
+    DriverEvent,
+    DriverInfo,
+    Envelope,
+    Identity,
+    LinkDown,
+    LinkUp,
+    Maturity,
+    Outcome,
+    Permit,
+    PulseSeen,
+    StopClass,
+    Ticket,
+    Transport,
+)
+from drivers.tmslink.clock import ClockEstimate
+from firmware_protocol.quantities import MS, SECOND, BootUs, DeviceUs, PercentMso
+from firmware_protocol.tmslink import messages as wire
+from firmware_protocol.tmslink.link import Answered, Link, Unanswered
+
+INFO: Final = DriverInfo(
+    name="tmslink",
+    stop_class=StopClass.NATIVE_LEASE,
+    maturity=Maturity.EXPERIMENTAL,
+    verified_on="",
+    lease_max_us=45 * SECOND,
+    lead_us=wire.LEAD_MIN_US + 20 * MS,
+    hello_after_us=200 * MS,
+)
+REPLY_WITHIN_US: Final = 40 * MS
+SILENCE_MAX_US: Final = 500 * MS
+"""After this long without a frame the session is given up and a new one is asked for."""
+
+_FAULTS: Final = {
+    wire.Cause.COIL_HOT: "coil too hot",
+    wire.Cause.COIL_ABSENT: "no coil connected",
+    wire.Cause.CHARGER: "charger failure",
+    wire.Cause.PANEL: "changed at the device's own panel",
+}
+_CAUSES: Final = {
+    cause: "" if cause is wire.Cause.NONE else cause.name.lower().replace("_", " ")
+    for cause in wire.Cause
+}
+
+
+class TmslinkStimulator:
+    """One device on one line, found again after every loss."""
+
+    info = INFO
+
+    def __init__(self, open_port: Callable[[], Transport], site: Envelope) -> None:
+        """`site`: limits of this installation; the device is told to keep to them as well."""
+        self._open_port = open_port
+        self._site = site
+        self._port: Transport | None = None
+        self._link = Link()
+        self._clock = ClockEstimate()
+        self._up = False
+        self._identity: wire.Identity | None = None
+        self._device_time = DeviceUs(0)  # newest that the device told; echoed as proof of life
+        self._heard_at = BootUs(0)
+        self._try_at = BootUs(0)
+        self._hello_at = BootUs(0)
+        self._nonce = 0
+        self._tighten: int | None = None  # sequence number of a TIGHTEN under way
+        self._events: list[DriverEvent] = []
+        self._coil_type = 0
+        self.blocked_writes = 0
+
+    def fileno(self) -> int:
+        return -1 if self._port is None else self._port.fileno()
+
+    def poll(self, now: BootUs) -> list[DriverEvent]:
+        if self._port is not None:
+            try:
+                data = self._port.read()
+            except OSError as error:
+                self._lose(f"port-lost: {error.strerror or error}")
+                data = b""
+            for event in self._link.receive(data, now):
+                self._note(event, now)
+            if self._up and now - self._heard_at > SILENCE_MAX_US:
+                self._drop_session(
+                    f"device-silent: nothing heard for {SILENCE_MAX_US // MS} ms", now
+                )
+        events, self._events = self._events, []
+        return events
+
+    def beat(self, cycle: int, now: BootUs, permit_until: BootUs) -> None:
+        if not self._up:
+            self._look_for_device(now)
+        if self._identity is None:
+            return
+        permit_us = self._clock.device(permit_until) if permit_until > now else 0
+        self._say(wire.Beat(cycle & 0xFFFF_FFFF, now, self._device_time, permit_us, 0))
+
+    def arm(self, mso: PercentMso, now: BootUs) -> Ticket:
+        return self._ask(wire.Arm(mso.value, self._coil_type), now)
+
+    def disarm(self, now: BootUs) -> None:
+        self._say(wire.Disarm())
+
+    def fire(self, permit: Permit, now: BootUs) -> Ticket:
+        permit.spend(now)
+        block = permit.block
+        start = self._clock.device(permit.start_at)
+        expires = self._clock.device(permit.expires_at)
+        if block.pulses == 1:
+            return self._ask(wire.Fire(block.block_id, start, expires, block.mso.value), now)
+        train = wire.Train(
+            lease_id=block.block_id,
+            start_us=start,
+            expires_us=expires,
+            bursts=block.bursts,
+            burst_period_us=block.burst_period_us,
+            pulses_per_burst=block.pulses_per_burst,
+            interval_us=block.interval_us,
+            mso_pct=block.mso.value,
+        )
+        return self._ask(train, now)
+
+    def stop(self, now: BootUs) -> None:
+        if self._port is None:
+            return
+        self._write(wire.STOP_BYTES + self._link.tell(wire.Stop()))
+
+    def acknowledge(self, now: BootUs) -> None:
+        if self._up:
+            self._drop_session("reconnecting: the device's latch is being released", now)
+
+    def close(self) -> None:
+        if self._port is not None:
+            self._port.close()
+            self._port = None
+        self._up = False
+
+    # -- inside ------------------------------------------------------------------------------
+
+    def _say(self, message: wire.AnyMessage) -> None:
+        if self._link.session:
+            self._write(self._link.tell(message))
+
+    def _ask(self, message: wire.AnyMessage, now: BootUs) -> Ticket:
+        sequence, data = self._link.ask(message, BootUs(now + REPLY_WITHIN_US))
+        self._write(data)
+        return Ticket(sequence)
+
+    def _write(self, data: bytes) -> None:
+        if self._port is None:
+            return
+        try:
+            if not self._port.write(data):
+                self.blocked_writes += 1
+        except OSError as error:
+            self._lose(f"port-lost: {error.strerror or error}")
+
+    def _look_for_device(self, now: BootUs) -> None:
+        if now < self._try_at:
+            return
+        self._try_at = BootUs(now + INFO.hello_after_us)
+        if self._port is None:
+            try:
+                self._port = self._open_port()
+            except OSError as error:
+                self._events.append(LinkDown(str(error)))
+                return
+        elif self._nonce:  # an earlier HELLO stayed without an answer
+            self._events.append(
+                LinkDown("not-a-stimulator: the port is open, but nothing speaks tmslink there")
+            )
+        self._nonce = (now ^ (now >> 32)) & 0xFFFF_FFFF or 1
+        self._identity, self._hello_at = None, now
+        self._write(
+            self._link.hello(wire.Hello(wire.PROTOCOL_VERSION, self._nonce, now), self._nonce)
+        )
+
+    def _lose(self, why: str) -> None:
+        self.close()
+        self._link = Link()
+        self._identity, self._nonce, self._tighten = None, 0, None
+        self._events.append(LinkDown(why))
+
+    def _drop_session(self, why: str, now: BootUs) -> None:
+        self._up = False
+        self._identity, self._nonce, self._tighten = None, 0, None
+        self._try_at = now
+        self._events.append(LinkDown(why))
+
+    def _note(self, event: Answered | Unanswered | wire.AnyMessage, now: BootUs) -> None:
+        match event:
+            case Answered(sequence, result):
+                if sequence == self._tighten:
+                    return  # LIMITS follows, and is what counts
+                applied = result is wire.Result.APPLIED
+                outcome = Outcome.APPLIED if applied else Outcome.REFUSED
+                why = result.name.lower().replace("_", " ")
+                self._events.append(CommandEnded(Ticket(sequence), outcome, why))
+            case Unanswered(sequence):
+                if sequence != self._tighten:
+                    self._events.append(
+                        CommandEnded(Ticket(sequence), Outcome.UNKNOWN, "no answer")
+                    )
+            case wire.Status():
+                self._heard(event.device_time_us, now)
+                self._status(event, now)
+            case wire.Pulse():
+                at = DeviceUs(event.device_time_us)
+                self._events.append(
+                    PulseSeen(
+                        at=self._clock.host(at),
+                        device_at=at,
+                        pulse_count=event.pulse_count,
+                        block_id=event.lease_id,
+                        place=event.place,
+                        mso_permille=event.mso_permille,
+                        didt_a_per_us=event.didt_a_per_us,
+                    )
+                )
+            case wire.LeaseEnd():
+                self._events.append(
+                    BlockEnded(
+                        block_id=event.lease_id,
+                        delivered=event.fired,
+                        skipped=event.skipped,
+                        why=_CAUSES[wire.Cause(event.cause)],
+                        pulse_count=event.pulse_count,
+                    )
+                )
+            case wire.Identity():
+                self._identify(event, now)
+            case wire.Limits():
+                self._limits(event, now)
+            case _:
+                pass  # FAULT says no more than the STATUS that follows it
+
+    def _heard(self, device_time_us: int, now: BootUs) -> None:
+        self._heard_at = now
+        self._device_time = DeviceUs(device_time_us)
+
+    def _identify(self, identity: wire.Identity, now: BootUs) -> None:
+        self._heard(identity.device_time_us, now)
+        if identity.protocol != wire.PROTOCOL_VERSION:
+            self._nonce = 0
+            self._events.append(
+                LinkDown(
+                    f"wrong-version: the device speaks tmslink {identity.protocol}, "
+                    f"this driver {wire.PROTOCOL_VERSION}"
+                )
+            )
+            return
+        self._identity = identity
+        self._clock = ClockEstimate()
+        self._clock.observe(DeviceUs(identity.device_time_us), self._hello_at, now)
+        self._tighten = None
+
+    def _limits(self, limits: wire.Limits, now: BootUs) -> None:
+        """After IDENTITY: tell the site's limits; once LIMITS shows them, the link is up."""
+        if self._identity is None:
+            return
+        site = self._site
+        wanted = wire.Tighten(
+            mso_max_pct=min(site.mso_max_pct, limits.mso_max_pct),
+            interval_min_us=max(site.interval_min_us, limits.interval_min_us),
+            lease_pulses_max=min(site.block_pulses_max, limits.lease_pulses_max),
+            lease_max_us=min(site.block_max_us, limits.lease_max_us),
+            coil_max_dc=min(site.coil_max_dc, limits.coil_max_dc),
+        )
+        if tuple(wanted) != tuple(limits)[: len(wanted)]:
+            if self._tighten is None:
+                self._tighten = self._ask(wanted, now)
+            return
+        identity = self._identity
+        self._tighten, self._nonce, self._up = None, 0, True
+        self._coil_type = identity.coil_type
+        version = ".".join(str(part) for part in identity.firmware.to_bytes(4, "big"))
+        self._events.append(
+            LinkUp(
+                Identity(
+                    model=identity.model,
+                    serial=identity.serial,
+                    firmware=version,
+                    boot_count=identity.boot_count,
+                    coil_type=identity.coil_type,
+                ),
+                Envelope(*limits),
+            )
+        )
+
+    def _status(self, status: wire.Status, now: BootUs) -> None:
+        if not self._up:
+            return
+        made_after = BootUs(status.echo_host_us + status.echo_hold_us)
+        self._clock.observe(DeviceUs(status.device_time_us), made_after, now)
+        cause = wire.Cause(status.cause)
+        self._events.append(
+            DeviceStatus(
+                asked_at=made_after,
+                state=DeviceState(status.state),
+                cause=_CAUSES[cause],
+                fault=_FAULTS.get(cause, ""),
+                mso_pct=status.mso_pct,
+                charge_permille=status.charge_permille,
+                coil_dc=status.coil_dc,
+                surface_dc=status.surface_dc,
+                pulse_count=status.pulse_count,
+                block_id=status.lease_id,
+                block_fired=status.lease_fired,
+                coil_type=status.coil_type,
+            )
+        )

@@ -1,0 +1,119 @@
+"""Serial ports and TCP, opened and configured by pyserial, read and written without blocking.
+
+Bytes go through the file descriptor itself: pyserial's own write spins while a port that must not
+block is full.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import termios
+from pathlib import Path
+from typing import Final
+
+import serial
+from serial.tools import list_ports
+
+READ_SIZE: Final = 4096
+_FULL: Final = (errno.EAGAIN, errno.EWOULDBLOCK)
+
+
+class PortError(OSError):
+    """The port could not be opened. `code` is stable."""
+
+    def __init__(self, code: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.args[0]}"
+
+
+class SerialPort:
+    """An open port, as `drivers.contract.Transport`."""
+
+    def __init__(self, url: str, baud: int) -> None:
+        """Open exclusively; PortError says why it cannot be done.
+
+        `url` is a device path, `usb-serial:SERIALNO` for an adapter wherever it is plugged in, or
+        `socket://HOST:PORT`.
+        """
+        path = _resolve(url)
+        try:
+            self._port = serial.serial_for_url(
+                path, baudrate=baud, timeout=0, write_timeout=0, do_not_open=True
+            )
+            if not path.startswith("socket://"):
+                self._port.exclusive = True
+            self._port.open()
+        except (OSError, ValueError) as error:
+            raise _explain(path, error) from error
+        self._fd = self._port.fileno()
+        os.set_blocking(self._fd, False)
+        if not path.startswith("socket://"):
+            fcntl.ioctl(self._fd, termios.TIOCEXCL)  # a second program gets EBUSY, not our bytes
+            if isinstance(self._port, serial.Serial):
+                _ask_low_latency(self._port)
+
+    def read(self) -> bytes:
+        """All that has arrived. OSError when the port is gone."""
+        try:
+            data = os.read(self._fd, READ_SIZE)
+        except OSError as error:
+            if error.errno in _FULL:
+                return b""
+            raise
+        if not data:
+            raise OSError(errno.EIO, "the other end closed the line")
+        return data
+
+    def write(self, data: bytes) -> bool:
+        """False when the line is full. OSError when the port is gone."""
+        try:
+            return os.write(self._fd, data) == len(data)
+        except OSError as error:
+            if error.errno in _FULL:
+                return False
+            raise
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def close(self) -> None:
+        self._port.close()
+
+
+def _resolve(url: str) -> str:
+    if not url.startswith("usb-serial:"):
+        return url
+    wanted = url.removeprefix("usb-serial:")
+    for port in list_ports.comports():
+        if port.serial_number == wanted:
+            return str(port.device)
+    raise PortError(
+        "port-missing", f"no USB serial adapter with serial number {wanted} is plugged in"
+    )
+
+
+def _explain(path: str, error: OSError | ValueError) -> PortError:
+    number = getattr(error, "errno", None)
+    if path.startswith("socket://"):
+        return PortError("port-missing", f"{path} cannot be reached: {error}")
+    if number in (errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.EIO):
+        return PortError("port-missing", f"{path} does not exist or is unplugged")
+    if number in (errno.EBUSY, errno.EAGAIN) or "exclusively lock" in str(error):
+        return PortError("port-busy", f"{path} is in use by another program")
+    if number in (errno.EACCES, errno.EPERM):
+        return PortError("port-denied", f"no permission for {path}; join the group that owns it")
+    if number == errno.ENOTTY or (Path(path).exists() and not Path(path).is_char_device()):
+        return PortError("port-wrong", f"{path} is not a serial port")
+    return PortError("port-failed", f"{path} cannot be opened: {error}")
+
+
+def _ask_low_latency(port: serial.Serial) -> None:
+    """Adapters that collect bytes for 16 ms are asked not to, where they can be."""
+    with contextlib.suppress(OSError, ValueError, NotImplementedError):
+        port.set_low_latency_mode(True)

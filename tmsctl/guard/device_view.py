@@ -1,0 +1,265 @@
+"""What the guard knows of the device: status, pulse counter, how each block ended."""
+
+from __future__ import annotations
+
+from drivers.contract import (
+    BlockEnded,
+    CommandEnded,
+    DeviceState,
+    DeviceStatus,
+    DriverEvent,
+    Envelope,
+    Identity,
+    LinkDown,
+    LinkUp,
+    Outcome,
+    PulseSeen,
+    Ticket,
+)
+from firmware_protocol.quantities import MS, BootUs, PercentMso
+from tmsctl.guard.playback import OpenBlock, Playback
+from tmsctl.guard.report import Reporter
+from tmsctl.safety.dose import PulseTimes
+from tmsctl.safety.facts import CounterRange
+from tmsctl.safety.rules import Action, Trip
+
+END_HEARD_WITHIN_US = 60 * MS
+"""The report of a block's end may come this much after its last pulse before it counts as lost."""
+
+_ENERGISED = (DeviceState.ARMING, DeviceState.READY, DeviceState.FIRING)
+
+
+class DeviceView:
+    """Facts about the device, and the settlement of every block. It never sends anything."""
+
+    def __init__(self, serial: str | None, seen: PulseTimes, report: Reporter) -> None:
+        self.status: DeviceStatus | None = None
+        self.identity: Identity | None = None
+        self.envelope: Envelope | None = None
+        self.link = "starting: looking for the device"
+        self.seen = seen
+        self.strangers = 0
+        self.refusals = 0
+        self.realised_permille: int | None = None
+        self.last_realised = 0
+        self.energy_at: BootUs | None = None
+        self.armed_since: BootUs | None = None
+        self.count: int | None = None  # device's counter, as far as every pulse is accounted for
+        self._serial = serial
+        self._report = report
+        self._arm_ticket: Ticket | None = None
+        self._arm_refused: Trip | None = None
+        self._orphan: Playback | None = None  # unloaded, but one of its blocks has no outcome yet
+
+    # -- what the rules ask ------------------------------------------------------------------
+
+    @property
+    def known(self) -> bool | None:
+        if self.identity is None or self.status is None:
+            return None
+        return self._serial is None or self.identity.serial == self._serial
+
+    @property
+    def may_be_armed(self) -> bool:
+        """Does the device show, or may it hide, that it is armed?"""
+        if self.status is None:
+            return self.armed_since is not None
+        return self.status.state in _ENERGISED
+
+    @property
+    def latched_by_us(self) -> bool:
+        """The device latched because of our silence or STOP; nothing of its own is wrong."""
+        status = self.status
+        return status is not None and status.state is DeviceState.LATCHED and not status.fault
+
+    @property
+    def status_without_fault(self) -> DeviceStatus | None:
+        return None if self.status is None else self.status._replace(fault="")
+
+    def ready_at(self, mso: PercentMso | None, since: BootUs | None) -> bool:
+        """Does a status that is younger than the arming show READY at this intensity?"""
+        status = self.status
+        if mso is None or since is None or status is None:
+            return False
+        charged = status.state in (DeviceState.READY, DeviceState.FIRING)
+        return charged and status.asked_at > since and status.mso_pct == mso.value
+
+    def counter_range(self, play: Playback | None) -> CounterRange | None:
+        if self.count is None:
+            return None
+        block = self._open(play)
+        return CounterRange(self.count, self.count + (block.block.pulses if block else 0))
+
+    def unresolved_since(self, play: Playback | None) -> BootUs | None:
+        block = self._open(play)
+        return None if block is None else block.unresolved_since
+
+    def arm_refused(self) -> Trip | None:
+        """The refusal of the newest arming, once."""
+        refused, self._arm_refused = self._arm_refused, None
+        return refused
+
+    # -- what the guard tells ----------------------------------------------------------------
+
+    def arming(self, ticket: Ticket, now: BootUs) -> None:
+        self._arm_ticket = ticket
+        self.armed_since = self.energy_at = now
+        self.realised_permille = None
+        self.refusals = 0
+
+    def adopt_orphan(self, play: Playback) -> None:
+        """Keep an unloaded plan whose block is still open, so that its outcome is not lost."""
+        if play.open is not None:
+            self._orphan = play
+
+    # -- what the device says ----------------------------------------------------------------
+
+    def note(self, event: DriverEvent, play: Playback | None, now: BootUs) -> None:
+        match event:
+            case DeviceStatus():
+                self._note_status(event, play)
+            case PulseSeen():
+                self._note_pulse(event, play)
+            case BlockEnded():
+                holder = self._holder(play)
+                if holder and holder.open and holder.open.block.block_id == event.block_id:
+                    self._end(holder, event.delivered, event.skipped, event.why)
+            case CommandEnded():
+                self._note_command(event, play, now)
+            case LinkUp(identity, envelope):
+                same = self.identity is not None and (
+                    identity.serial == self.identity.serial
+                    and identity.boot_count == self.identity.boot_count
+                )
+                if not same:
+                    self.count = None  # another counter, or another life of it
+                self.identity, self.envelope = identity, envelope
+                self.link = ""
+            case LinkDown(why):
+                self.status = None
+                self.link = why
+                block = self._open(play)
+                if block is not None and block.unresolved_since is None:
+                    block.unresolved_since = now
+
+    def _note_status(self, status: DeviceStatus, play: Playback | None) -> None:
+        first = self.status is None
+        self.status = status
+        if status.state not in _ENERGISED:
+            self.armed_since = None if self._arm_ticket is None else self.armed_since
+        if not first and self.count is not None:
+            return
+        # First word after a connection: what has happened in between, the counter tells.
+        holder = self._holder(play)
+        block = holder.open if holder else None
+        if holder is not None and block is not None:
+            passed = -1 if self.count is None else status.pulse_count - self.count
+            if 0 <= passed <= block.block.pulses:
+                self._end(holder, passed, 0, "connection lost; delivered pulses by the counter")
+            else:
+                self._end_unknown(holder, "connection lost; the counter proves nothing")
+        elif self.count is not None and status.pulse_count != self.count:
+            self.strangers += abs(status.pulse_count - self.count)
+        self.count = status.pulse_count
+
+    def _note_pulse(self, pulse: PulseSeen, play: Playback | None) -> None:
+        self.seen.add(pulse.device_at)
+        self.last_realised = pulse.mso_permille
+        self.energy_at = pulse.at
+        holder = self._holder(play)
+        block = holder.open if holder else None
+        surface_dc = self.status.surface_dc if self.status else 0
+        if (
+            holder is None
+            or block is None
+            or block.block.block_id != pulse.block_id
+            or pulse.place >= block.block.pulses
+            or (block.places and pulse.place <= block.places[-1])
+        ):
+            self.strangers += 1
+            self.count = pulse.pulse_count if self.count is None else self.count + 1
+            self._report.pulse(0, 0, pulse, surface_dc)
+            return
+        self.realised_permille = pulse.mso_permille
+        block.places.append(pulse.place)
+        self._report.pulse(
+            holder.session_no, block.slice.first_pulse + pulse.place, pulse, surface_dc
+        )
+
+    def _note_command(self, ended: CommandEnded, play: Playback | None, now: BootUs) -> None:
+        holder = self._holder(play)
+        if ended.ticket == self._arm_ticket:
+            self._arm_ticket = None
+            if ended.outcome is Outcome.REFUSED:
+                self.armed_since = None
+                why = f"the device refused to arm: {ended.why}"
+                self._arm_refused = Trip("arm-refused", Action.DISARM, why)
+        elif holder is not None and holder.open is not None and ended.ticket == holder.open.ticket:
+            if ended.outcome is Outcome.REFUSED:
+                self.refusals += 1
+                self._end(holder, 0, 0, f"refused by the device: {ended.why}", refused=True)
+            elif ended.outcome is Outcome.UNKNOWN:
+                holder.open.unresolved_since = now
+            else:
+                holder.open.unresolved_since = None
+
+    def settle(self, play: Playback | None) -> None:
+        """Read back what no report told: the status names the newest block and what left of it."""
+        holder, status = self._holder(play), self.status
+        block = holder.open if holder else None
+        if holder is None or block is None or status is None or status.asked_at <= block.sent_at:
+            return
+        if status.block_id == block.block.block_id:
+            block.unresolved_since = None
+            fired, over_at = status.block_fired, block.end_at + END_HEARD_WITHIN_US
+            if status.state not in _ENERGISED:
+                self._end(holder, fired, 0, "cut short; read back")
+            elif status.state is DeviceState.READY and status.asked_at > over_at:
+                self._end(holder, fired, block.block.pulses - fired, "read back")
+        elif block.unresolved_since is not None and status.asked_at > block.unresolved_since:
+            self._end(holder, 0, 0, "never reached the device", refused=True)
+
+    # -- settlement --------------------------------------------------------------------------
+
+    def _holder(self, play: Playback | None) -> Playback | None:
+        """The plan that has a block under way; blocks of an unloaded plan come first."""
+        return self._orphan or play
+
+    def _open(self, play: Playback | None) -> OpenBlock | None:
+        holder = self._holder(play)
+        return None if holder is None else holder.open
+
+    def _end(
+        self, play: Playback, delivered: int, skipped: int, why: str, *, refused: bool = False
+    ) -> None:
+        block = play.open
+        assert block is not None
+        if self.count is not None:
+            self.count += delivered
+        done = delivered + skipped
+        # Without a report of every pulse, all places up to the last one count as sent.
+        places = block.places if len(block.places) == delivered else range(done)
+        play.sent.extend(block.start_at + block.block.offset_us(place) for place in places)
+        play.position = block.slice.first_pulse + done
+        play.delivered += delivered
+        play.skipped += skipped
+        if delivered:
+            self.refusals = 0
+        self._close(play, block, delivered, skipped, 1 if refused else 0, why)
+
+    def _end_unknown(self, play: Playback, why: str) -> None:
+        block = play.open
+        assert block is not None
+        pulses = block.block.pulses
+        play.sent.extend(block.start_at + block.block.offset_us(place) for place in range(pulses))
+        play.position = block.slice.first_pulse + pulses
+        play.delivered += pulses  # unknown counts as delivered
+        self._close(play, block, len(block.places), 0, 2, why)
+
+    def _close(
+        self, play: Playback, block: OpenBlock, delivered: int, skipped: int, outcome: int, why: str
+    ) -> None:
+        self._report.ended(play.session_no, block, delivered, skipped, outcome, self.count, why)
+        play.open = None
+        if play is self._orphan:
+            self._orphan = None

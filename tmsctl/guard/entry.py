@@ -1,0 +1,118 @@
+"""`tms-guard`: composition root of the guard process."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from drivers import registry
+from drivers.contract import Envelope, Stimulator, Transport
+from drivers.transport.recorder import RecordingTransport
+from firmware_protocol.quantities import BootUs
+from tmsctl.guard import realtime
+from tmsctl.guard.core import Guard
+from tmsctl.guard.flight import FlightRecorder
+from tmsctl.guard.plans import plan_for
+from tmsctl.guard.runtime import Runtime, seconds
+from tmsctl.guard.settings import Settings, SettingsError, read
+from tmsctl.guard.sockets import ServiceSocket, StopSocket
+from tmsctl.ipc.notify import notify
+from tmsctl.safety.limits import Limits
+from tmsctl.stimulation.protocol import ProtocolFileError, load_library
+
+
+def main() -> int:
+    """Exit status 0 after SIGTERM or lingering; 1, with one sentence, when it cannot start."""
+    arguments = _parse(sys.argv[1:])
+    try:
+        settings = read(arguments.config)
+        if arguments.safe_off:
+            return _safe_off(settings)
+        return _guard(settings, arguments.linger_s)
+    except (SettingsError, ProtocolFileError, ValueError, OSError) as error:
+        print(f"tms-guard: {error}", file=sys.stderr)
+        return 1
+
+
+def _parse(words: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="tms-guard",
+        description="Sole owner of the stimulator: enforces every limit in a 10 ms cycle. "
+        "Not a cleared medical device.",
+    )
+    parser.add_argument("--config", type=Path, required=True, help="the configuration file (TOML)")
+    parser.add_argument(
+        "--linger-s",
+        type=float,
+        help="end when no tmsd has been connected for this many seconds (default: never)",
+    )
+    parser.add_argument(
+        "--safe-off",
+        action="store_true",
+        help="only tell the device to stop, then end; for use after a guard that died",
+    )
+    return parser.parse_args(words)
+
+
+def _envelope(limits: Limits) -> Envelope:
+    """What the device is told to keep to as well."""
+    return Envelope(
+        mso_max_pct=limits.mso_max_pct,
+        interval_min_us=limits.interval_min_us,
+        block_pulses_max=1_000,
+        block_max_us=60_000_000,
+        coil_max_dc=limits.coil_max_dc,
+        recharge_us_per_pct=0,
+    )
+
+
+def _driver(settings: Settings, wrap: Callable[[Transport], Transport]) -> Stimulator:
+    return registry.make(settings.driver, settings.url, _envelope(settings.limits), wrap)
+
+
+def _safe_off(settings: Settings) -> int:
+    """Open the port once, send STOP, and close it. A port in use has an owner who does it."""
+    driver = _driver(settings, lambda transport: transport)
+    driver.beat(0, realtime.now(), BootUs(0))  # opens the port; HELLO already disarms
+    driver.stop(realtime.now())
+    driver.close()
+    return 0
+
+
+def _guard(settings: Settings, linger_s: float | None) -> int:
+    library = load_library(settings.protocol_folders)
+    runtime = settings.runtime
+    runtime.mkdir(mode=0o750, parents=True, exist_ok=True)
+    lock = os.open(runtime / "guard.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise OSError(f"another guard already runs in {runtime}") from None
+    marker = runtime / "guard.unclean"
+    latched = "the guard before this one did not end in order" if marker.exists() else None
+    marker.touch()
+
+    flight = FlightRecorder(runtime / "flight")
+    driver = _driver(
+        settings, lambda inner: RecordingTransport(inner, realtime.now, flight.records)
+    )
+    stop, service = StopSocket(runtime / "stop.sock"), ServiceSocket(runtime / "guard.sock")
+    guard = Guard(
+        driver,
+        settings.limits,
+        lambda load: plan_for(load, library, settings.limits),
+        settings.serial,
+        realtime.now(),
+        latched,
+    )
+    guard.report.timing = realtime.prepare(settings.cpu)
+    linger_us = None if linger_s is None else seconds(linger_s)
+    notify("READY=1")
+    Runtime(guard, stop, service, flight, notify, linger_us).run()
+    driver.close()
+    marker.unlink(missing_ok=True)
+    return 0

@@ -1,0 +1,41 @@
+"""The guard's own compilation of a confirmed prescription, from its own copy of the library."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tmsctl.ipc import messages as ipc
+from tmsctl.safety.limits import Limits, session_limits
+from tmsctl.safety.plan_check import check_plan
+from tmsctl.safety.refusal import Refusal
+from tmsctl.safety.rules import Action, Trip
+from tmsctl.stimulation.plan import Plan
+from tmsctl.stimulation.prescription import Prescription, compile_plan
+from tmsctl.stimulation.protocol import Protocol
+
+
+def plan_for(
+    load: ipc.Load, library: Mapping[str, Protocol], site: Limits
+) -> tuple[Plan, Limits] | Trip:
+    """The plan and the limits of its session, or why it is refused. tmsd is not believed."""
+    protocol = library.get(load.protocol)
+    if protocol is None:
+        return _no("protocol-unknown", f"the guard's library has no protocol {load.protocol!r}")
+    prescription = Prescription(protocol, load.mt_permille, load.pct_mt, bool(load.reduced))
+    plan = compile_plan(prescription, site.mso_max_pct)
+    if isinstance(plan, Refusal):
+        return _no(plan.code, plan.sentence)
+    if plan.hash != load.plan_hash:
+        return _no("plan-changed", "the plan is not the one that was confirmed")
+    try:
+        limits = session_limits(site, protocol.exceeds)
+    except ValueError as error:
+        return _no("limits-wrong", str(error))
+    for check in check_plan(plan, limits):
+        if not check.ok:
+            return _no(check.code, check.detail)
+    return plan, limits
+
+
+def _no(code: str, detail: str) -> Trip:
+    return Trip(code, Action.HOLD, detail)

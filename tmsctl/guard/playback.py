@@ -1,0 +1,148 @@
+"""Where the loaded plan stands: position, time line, the block under way and the one after it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from drivers.contract import PulseBlock
+from firmware_protocol.quantities import MS, BootUs
+from tmsctl.ipc.messages import Session
+from tmsctl.safety.dose import PulseTimes
+from tmsctl.safety.limits import Limits
+from tmsctl.stimulation.plan import Plan, Slice
+
+START_AFTER_US = 100 * MS
+"""From ready, or from a missed moment, to the next first pulse, beyond the driver's lead."""
+
+
+@dataclass(slots=True)
+class OpenBlock:
+    """A block that was handed to the device and has not ended."""
+
+    slice: Slice
+    block: PulseBlock
+    start_at: BootUs
+    sent_at: BootUs
+    ticket: int
+    places: list[int] = field(default_factory=list)  # pulses seen; at most the block's
+    unresolved_since: BootUs | None = None
+
+    @property
+    def end_at(self) -> BootUs:
+        return BootUs(self.start_at + self.block.span_us)
+
+
+@dataclass(slots=True)
+class Asked:
+    """A block that needs an intent on disk; `granted` once it has one."""
+
+    slice: Slice
+    block_id: int
+    granted: bool = False
+
+
+@dataclass(slots=True)
+class Playback:
+    """One loaded plan. Positions are places in the plan, from 0."""
+
+    plan: Plan
+    session_no: int
+    limits: Limits  # of this session, all layers joined
+    position: int  # next pulse to hand over
+    lease_max_us: int
+    pulses_max: int
+    lead_us: int
+    running: bool = False
+    first_pulse: int = 0  # position at loading
+    delivered: int = 0  # since loading, unknown ones counted in full
+    skipped: int = 0
+    origin: BootUs | None = None  # planned time 0 on our clock; None until armed
+    keeps_rhythm: bool = False  # a block has run since the time line was laid
+    since: BootUs | None = None  # first arming
+    open: OpenBlock | None = None
+    asked: Asked | None = None
+    sent: PulseTimes = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.first_pulse = self.position
+        self.sent = PulseTimes(self.limits.train_gap_min_us)
+
+    @property
+    def session(self) -> Session:
+        if self.complete:
+            return Session.COMPLETE
+        return Session.RUNNING if self.running else Session.LOADED
+
+    @property
+    def complete(self) -> bool:
+        return self.position >= self.plan.pulses and self.open is None
+
+    @property
+    def reached(self) -> int:
+        """Place of the next pulse, counting those of the running block."""
+        return self.position + (len(self.open.places) if self.open else 0)
+
+    def next_slice(self) -> Slice | None:
+        """The block after the one under way, if that one runs to its end."""
+        at = self.position + (self.open.slice.pulses if self.open else 0)
+        if at >= self.plan.pulses:
+            return None
+        return self.plan.slice_at(at, self.lease_max_us, self.pulses_max)
+
+    def due(self, piece: Slice) -> BootUs:
+        """Planned time of a block's first pulse on our clock."""
+        assert self.origin is not None
+        return BootUs(self.origin + piece.onset_us)
+
+    def lay_time_line(self, now: BootUs) -> None:
+        """Set the origin so that the next pulse comes soon, and never sooner than planned.
+
+        The planned distance to the pulse before is kept; if its time is unknown, it counts as now.
+        """
+        earliest = now + self.lead_us + START_AFTER_US
+        if self.position > 0:
+            gap_us = self.plan.at_us(self.position) - self.plan.at_us(self.position - 1)
+            newest = self.sent.newest
+            earliest = max(earliest, (now if newest is None else newest) + gap_us)
+        self.origin = BootUs(earliest - self.plan.at_us(self.position))
+        self.keeps_rhythm = False
+
+    def is_late(self, piece: Slice, now: BootUs) -> bool:
+        return now > self.due(piece) - self.lead_us
+
+    def make_up_for_lateness(self, piece: Slice, now: BootUs) -> int:
+        """Shift the rest of the plan, or skip inside a train. Returns the pulses skipped.
+
+        A train that has not begun begins later, with all that follows: no interval gets shorter.
+        Inside a train the rhythm stays, and what is late is left out; nothing is ever bunched.
+        """
+        assert self.origin is not None
+        if piece.starts_train or not self.keeps_rhythm:
+            late_us = now + self.lead_us + START_AFTER_US - self.due(piece)
+            self.origin = BootUs(self.origin + late_us)
+            return 0
+        end = piece.first_pulse + piece.pulses
+        at = piece.first_pulse
+        while at < end and self.origin + self.plan.at_us(at) < now + self.lead_us:
+            at += piece.pulses_per_burst
+        self.skipped += at - piece.first_pulse
+        self.position = at
+        return at - piece.first_pulse
+
+    def left_us(self, now: BootUs) -> int:
+        """Until the last pulse; while no time line is laid, the planned rest."""
+        if self.complete:
+            return 0
+        end_us = self.plan.span_us
+        if self.origin is None or not self.running:
+            return end_us - self.plan.at_us(min(self.reached, self.plan.pulses - 1))
+        return max(0, self.origin + end_us - now)
+
+    def next_in_us(self, now: BootUs) -> int:
+        """Until the next block begins: 0 while one runs, -1 when unknown."""
+        if self.open is not None:
+            return max(0, self.open.start_at - now)
+        piece = self.next_slice()
+        if self.origin is None or piece is None or not self.running:
+            return -1
+        return max(0, self.due(piece) - now)

@@ -1,0 +1,150 @@
+"""The guard's loop in real time: wait for the timer, STOP, tmsd or the device; then one cycle.
+
+Only the timer and STOP start a cycle (and the loss of tmsd, so that it is noticed at once). What
+the device says is taken when it arrives, so that its times are true, and judged in the next cycle.
+"""
+
+from __future__ import annotations
+
+import select
+import signal
+from collections.abc import Callable
+from typing import Final
+
+from drivers.contract import DeviceState
+from firmware_protocol.quantities import MS, SECOND, BootUs
+from tmsctl.guard.core import PERIOD_US, Guard, Inputs
+from tmsctl.guard.flight import FlightRecorder
+from tmsctl.guard.realtime import CycleTimer, now
+from tmsctl.guard.sockets import ServiceSocket, StopSocket
+from tmsctl.ipc import messages as ipc
+from tmsctl.safety.machine import Safe
+
+OVERRUN_US: Final = 5 * MS
+WATCHDOG_EVERY: Final = 50  # cycles
+DUMP_AFTER_US: Final = 500 * MS
+LEAVING_US: Final = 200 * MS
+
+
+class Runtime:
+    """Feeds one guard. Ends on SIGTERM or SIGINT, or when nobody has used it for `linger_us`."""
+
+    def __init__(
+        self,
+        guard: Guard,
+        stop: StopSocket,
+        service: ServiceSocket,
+        flight: FlightRecorder,
+        notify: Callable[[str], None],
+        linger_us: int | None,
+    ) -> None:
+        self._guard = guard
+        self._stop = stop
+        self._service = service
+        self._flight = flight
+        self._notify = notify
+        self._linger_us = linger_us
+        self._leaving_at: BootUs | None = None
+        self._alone_since: BootUs | None = now()
+        self._dump_at: BootUs | None = None
+        self._dumped_for: object = None
+        self._stopping = False
+
+    def run(self) -> None:
+        """Until told to end. Whatever happens, the last thing sent is STOP."""
+        signal.signal(signal.SIGTERM, self._leave)
+        signal.signal(signal.SIGINT, self._leave)
+        timer = CycleTimer(PERIOD_US)
+        try:
+            self._loop(timer)
+        finally:
+            self._guard.make_safe(now())
+            timer.close()
+
+    def _leave(self, _signal: int, _frame: object) -> None:
+        self._stopping = True
+
+    def _loop(self, timer: CycleTimer) -> None:
+        guard, service, stop = self._guard, self._service, self._stop
+        commands: list[ipc.ToGuard] = []
+        while True:
+            ready = self._wait(timer)
+            at = now()
+            stopped_by = stop.read() if stop.fileno() in ready else None
+            if stopped_by is None and guard.driver.fileno() in ready:
+                guard.listen(at)
+            had_client = service.welcomed
+            if ready.intersection(service.filenos):
+                service.accept()
+                commands += service.read()
+            lost_client = had_client and not service.welcomed
+            passed = timer.passed() if timer.fileno() in ready else 0
+            if not passed and stopped_by is None and not lost_client:
+                continue
+            at = now()
+            outputs = guard.cycle(Inputs(stopped_by, service.welcomed, commands), at)
+            if stopped_by is not None:
+                stop.answer(b"ACCEPTED")
+            commands = []
+            service.send(outputs)
+            if not had_client and service.welcomed:
+                guard.report.repeat_soon()
+            self._after(passed, at, at - timer.deadline if passed else 0)
+            if self._may_leave(at):
+                return
+
+    def _wait(self, timer: CycleTimer) -> set[int]:
+        filenos = [timer.fileno(), self._stop.fileno(), *self._service.filenos]
+        device = self._guard.driver.fileno()
+        if device >= 0:
+            filenos.append(device)
+        poller = select.poll()
+        for fileno in filenos:
+            poller.register(fileno, select.POLLIN)
+        return {fileno for fileno, _ in poller.poll()}
+
+    def _after(self, passed: int, at: BootUs, late_us: int) -> None:
+        """Bookkeeping of a completed cycle; the watchdog is fed here and nowhere else."""
+        guard, report = self._guard, self._guard.report
+        if passed:
+            self._flight.cycle(guard.cycles, at, late_us)
+            report.late_max_us = max(report.late_max_us, late_us)
+            if late_us > OVERRUN_US:
+                report.overruns += 1
+        if guard.cycles % WATCHDOG_EVERY == 0:
+            self._notify("WATCHDOG=1")
+        state = guard.device_state
+        safe = None if state is None else state in (DeviceState.IDLE, DeviceState.LATCHED)
+        self._stop.confirm(disarmed=safe)
+        self._dump(at, device_is_safe=bool(safe))
+
+    def _dump(self, at: BootUs, *, device_is_safe: bool) -> None:
+        state = self._guard.state
+        if not isinstance(state, Safe) or state is self._dumped_for:
+            self._dump_at = None
+            return
+        if self._dump_at is None:
+            self._dump_at = BootUs(at + DUMP_AFTER_US)
+        if device_is_safe or at >= self._dump_at:
+            self._dumped_for, self._dump_at = state, None
+            self._flight.write(state.causes, at, [f"timing {self._guard.report.timing}"])
+
+    def _may_leave(self, at: BootUs) -> bool:
+        if self._stopping:
+            if self._leaving_at is None:
+                self._leaving_at = BootUs(at + LEAVING_US)
+                self._guard.make_safe(at)
+            return not self._guard.energised or at >= self._leaving_at
+        if self._service.welcomed:
+            self._alone_since = None
+        elif self._alone_since is None:
+            self._alone_since = at
+        alone_us = 0 if self._alone_since is None else at - self._alone_since
+        return (
+            self._linger_us is not None and alone_us > self._linger_us and not self._guard.energised
+        )
+
+
+def seconds(value: float) -> int:
+    """Seconds of the command line in microseconds."""
+    return int(value * SECOND)

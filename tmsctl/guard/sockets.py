@@ -1,0 +1,129 @@
+"""The guard's two sockets: STOP datagrams, and the one connection to tmsd. Neither ever blocks."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from pathlib import Path
+from typing import Final
+
+from firmware_protocol.errors import ProtocolError
+from tmsctl.ipc import messages as ipc
+
+STOP_READS_MAX: Final = 16
+COMMANDS_MAX: Final = 32
+WAITING_MAX: Final = 8
+
+
+class StopSocket:
+    """Any datagram stops. The sender learns ACCEPTED, then CONFIRMED when the device shows it."""
+
+    def __init__(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self._socket.bind(str(path))
+        path.chmod(0o666)  # whoever can reach the folder may stop
+        self._waiting: list[str | bytes] = []
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def read(self) -> str | None:
+        """Who pressed STOP, or None. Reads a bounded number of datagrams."""
+        stopped_by = None
+        for _ in range(STOP_READS_MAX):
+            try:
+                data, sender = self._socket.recvfrom(128)
+            except BlockingIOError:
+                break
+            who = data.removeprefix(b"STOP ").decode(errors="replace").strip("\0 \n")
+            stopped_by = stopped_by or who[:64] or "unnamed source"
+            if sender and sender not in self._waiting and len(self._waiting) < WAITING_MAX:
+                self._waiting.append(sender)
+        return stopped_by
+
+    def answer(self, word: bytes) -> None:
+        for sender in self._waiting:
+            with contextlib.suppress(OSError):  # a sender that is gone needs no answer
+                self._socket.sendto(word, sender)
+
+    def confirm(self, *, disarmed: bool | None) -> None:
+        """Tell those who wait; None: no device is connected."""
+        if self._waiting and disarmed is not False:
+            self.answer(b"NO-DEVICE" if disarmed is None else b"CONFIRMED")
+            self._waiting.clear()
+
+
+class ServiceSocket:
+    """Serves one tmsd at a time. A client that does not read is cut off, never waited for."""
+
+    def __init__(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+        kind = socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK
+        self._listener = socket.socket(socket.AF_UNIX, kind)
+        self._listener.bind(str(path))
+        path.chmod(0o660)
+        self._listener.listen(1)
+        self._client: socket.socket | None = None
+        self.welcomed = False
+
+    @property
+    def filenos(self) -> list[int]:
+        client = [] if self._client is None else [self._client.fileno()]
+        return [self._listener.fileno(), *client]
+
+    def accept(self) -> None:
+        """Take a new client if there is none; a second one is turned away."""
+        try:
+            client, _ = self._listener.accept()
+        except BlockingIOError:
+            return
+        if self._client is not None:
+            client.close()
+            return
+        client.setblocking(False)
+        self._client = client
+        self.send([ipc.Welcome(ipc.LAYOUT, os.getpid())])
+
+    def read(self) -> list[ipc.ToGuard]:
+        """Messages of a welcomed client; wrong ones end the connection."""
+        messages: list[ipc.ToGuard] = []
+        for _ in range(COMMANDS_MAX):
+            if self._client is None:
+                break
+            try:
+                datagram = self._client.recv(ipc.MESSAGE_SIZE_MAX + 1)
+            except BlockingIOError:
+                break
+            except OSError:
+                datagram = b""
+            if not datagram:
+                self.drop()
+                break
+            try:
+                message = ipc.decode(datagram)
+            except ProtocolError:
+                self.drop()
+                break
+            if isinstance(message, ipc.Welcome):
+                self.welcomed = message.layout == ipc.LAYOUT
+            if not self.welcomed:
+                self.drop()
+                break
+            messages.append(message)  # type: ignore[arg-type]  # service messages are ignored later
+        return messages
+
+    def send(self, messages: list[ipc.ToService]) -> None:
+        if self._client is None:
+            return
+        try:
+            for message in messages:
+                self._client.send(ipc.encode(message))
+        except OSError:
+            self.drop()
+
+    def drop(self) -> None:
+        if self._client is not None:
+            self._client.close()
+        self._client, self.welcomed = None, False

@@ -1,0 +1,76 @@
+"""Dose arithmetic: exact sliding windows over pulse times. Integers of microseconds."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+from firmware_protocol.quantities import SECOND
+
+WINDOWS_US = (1 * SECOND, 60 * SECOND)
+"""Windows in which pulses are counted, for `pulses_1s_max` and `pulses_60s_max`."""
+
+
+def peak(times: Sequence[int], window_us: int) -> int:
+    """Most pulses in any half-open window [t, t + window). `times` are sorted."""
+    worst = first = 0
+    for last, at in enumerate(times):
+        while at - times[first] >= window_us:
+            first += 1
+        worst = max(worst, last - first + 1)
+    return worst
+
+
+def run_start(times: Sequence[int], gap_us: int) -> int:
+    """Start of the last run of pulses of which no two neighbours are `gap_us` or more apart."""
+    start = times[-1]
+    for at in reversed(times):
+        if start - at >= gap_us:
+            break
+        start = at
+    return start
+
+
+class PulseTimes:
+    """Pulses of the last window, and the start of the run that they belong to. Bounded."""
+
+    __slots__ = ("_gap_us", "_keep_us", "_times", "run_started_at")
+
+    def __init__(self, gap_us: int, keep_us: int = WINDOWS_US[-1]) -> None:
+        self._gap_us = gap_us
+        self._keep_us = keep_us
+        self._times: deque[int] = deque()
+        self.run_started_at: int | None = None  # first pulse since the last gap of a train's length
+
+    def add(self, at: int) -> None:
+        """Note one pulse; times come in rising order."""
+        times = self._times
+        if not times or at - times[-1] >= self._gap_us:
+            self.run_started_at = at
+        times.append(at)
+        while at - times[0] > self._keep_us:
+            times.popleft()
+
+    def extend(self, times: Iterable[int]) -> None:
+        for at in times:
+            self.add(at)
+
+    @property
+    def newest(self) -> int | None:
+        return self._times[-1] if self._times else None
+
+    def __len__(self) -> int:
+        return len(self._times)
+
+    def within(self, window_us: int, now: int) -> int:
+        """Pulses in (now - window, now]."""
+        return sum(1 for at in self._times if now - at < window_us)
+
+    def too_many(self, most: int, window_us: int) -> bool:
+        """Did the newest pulse make more than `most` in a window? Constant time."""
+        times = self._times
+        return len(times) > most and times[-1] - times[-1 - most] < window_us
+
+    def peak_with(self, block: Sequence[int], window_us: int) -> int:
+        """Most pulses in any window, if `block` were added."""
+        return peak([*self._times, *block], window_us)

@@ -1,0 +1,145 @@
+"""Every limit in one reviewed table: value, hard bound, source, and whether it was re-read.
+
+Three layers, each may only tighten the one before (DESIGN §5): (a) `absolute`, never exceeded;
+(b) `general`, exceeded only by a library protocol whose file says so; (c) the plan itself.
+A row that is not `verified` was taken from memory or proposed here; a clinician has to re-read it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class LimitRow:
+    """One limit. `at_most`: True when a smaller value is tighter."""
+
+    name: str
+    unit: str
+    general: int
+    absolute: int
+    at_most: bool
+    settable: bool  # may a site tighten it, may a protocol exceed `general`
+    verified: bool
+    source: str
+
+
+def _most(name: str, unit: str, general: int, absolute: int, source: str) -> LimitRow:
+    return LimitRow(name, unit, general, absolute, True, True, False, source)
+
+
+def _least(name: str, unit: str, general: int, absolute: int, source: str) -> LimitRow:
+    return LimitRow(name, unit, general, absolute, False, True, False, source)
+
+
+def _fixed(name: str, unit: str, value: int, source: str) -> LimitRow:
+    return LimitRow(name, unit, value, value, True, False, False, source)
+
+
+TABLE: Final[tuple[LimitRow, ...]] = (
+    # Dose. A protocol of the library may exceed `general` up to `absolute`, with a source.
+    _most("mso_max_pct", "%MSO", 100, 100, "full output of the device"),
+    _most("mt_max_pct", "% of motor threshold", 120, 120, "highest cleared protocols, 120 % rMT"),
+    _least("interval_min_us", "us", 20_000, 10_000, "theta burst 50 Hz (Huang 2005)"),
+    _most("pulses_1s_max", "pulses in 1 s", 20, 25, "20 Hz; Rossi 2009 tables end at 25 Hz"),
+    _most("pulses_60s_max", "pulses in 60 s", 240, 600,
+          "mean rate of published protocols is at most 4 /s; cTBS 600 in 40 s"),
+    _most("train_us_max", "us", 10_000_000, 1_800_000_000, "Rossi 2009 table 4; 1 Hz up to 1800 s"),
+    _least("train_gap_min_us", "us", 5_000_000, 2_000_000, "Chen 1997: 5 s safe, 1 s unsafe"),
+    _most("session_pulses_max", "pulses", 3_000, 5_000, "pivotal trials; device cap of 5000"),
+    _most("session_us_max", "us", 2_700_000_000, 3_600_000_000, "37.5 min and a margin"),
+    _most("coil_max_dc", "0.1 degree C", 410, 410, "IEC 60601-1 applied part 41 C"),
+    # The watch over device, service and the guard itself. Nobody can change these.
+    _fixed("armed_idle_max_us", "us", 60_000_000, "A-13: disarm after 60 s without a pulse"),
+    _fixed("status_age_max_us", "us", 60_000, "A-12: device status at most 60 ms old"),
+    _fixed("service_age_max_us", "us", 1_000_000, "loss of tmsd noticed within 1 s"),
+    _fixed("cycle_gap_max_us", "us", 40_000, "T-02: an overrun of more than 40 ms trips"),
+    _fixed("arming_max_us", "us", 4_000_000, "100 %MSO at 10 ms a percent, with margin"),
+    _fixed("unresolved_max_us", "us", 1_000_000, "an unknown outcome is read back within 1 s"),
+    _fixed("realised_off_max_permille", "permille of MSO", 30,
+           "D-01 asks 1 %MSO; read-back steps and charge tolerance added"),
+)  # fmt: skip
+
+ROWS: Final[dict[str, LimitRow]] = {row.name: row for row in TABLE}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits in force. Built only by `site_limits`, `session_limits` and `tightened`."""
+
+    mso_max_pct: int
+    mt_max_pct: int
+    interval_min_us: int
+    pulses_1s_max: int
+    pulses_60s_max: int
+    train_us_max: int
+    train_gap_min_us: int
+    session_pulses_max: int
+    session_us_max: int
+    coil_max_dc: int
+    armed_idle_max_us: int
+    status_age_max_us: int
+    service_age_max_us: int
+    cycle_gap_max_us: int
+    arming_max_us: int
+    unresolved_max_us: int
+    realised_off_max_permille: int
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            row, value = ROWS[field.name], getattr(self, field.name)
+            if type(value) is not int or value < 0:
+                raise ValueError(f"limit {row.name} is {value!r}; a whole number >= 0 is needed")
+            if _looser(row, value, row.absolute):
+                raise ValueError(
+                    f"limit {row.name} is {value} {row.unit}; "
+                    f"{'at most' if row.at_most else 'at least'} {row.absolute} is allowed"
+                )
+
+
+def _looser(row: LimitRow, value: int, than: int) -> bool:
+    return value > than if row.at_most else value < than
+
+
+GENERAL: Final = Limits(**{row.name: row.general for row in TABLE})
+
+
+def site_limits(settings: Mapping[str, object]) -> Limits:
+    """The general layer, tightened by a site's configuration.
+
+    ValueError with one sentence for an unknown name, a value that is no whole number, one that
+    is negative, or one that loosens the limit.
+    """
+    values: dict[str, int] = {}
+    for name, value in settings.items():
+        row = ROWS.get(name)
+        if row is None or not row.settable:
+            allowed = ", ".join(r.name for r in TABLE if r.settable)
+            raise ValueError(f"limit {name!r} cannot be set; allowed are {allowed}")
+        if type(value) is not int or value < 0:
+            raise ValueError(f"limit {name} is {value!r}; a whole number of {row.unit} is needed")
+        if _looser(row, value, row.general):
+            raise ValueError(
+                f"limit {name} = {value} would loosen the limit; "
+                f"{'at most' if row.at_most else 'at least'} {row.general} {row.unit} is allowed"
+            )
+        values[name] = value
+    return replace(GENERAL, **values)
+
+
+def session_limits(site: Limits, exceeds: Mapping[str, int]) -> Limits:
+    """The site's limits with what a library protocol may exceed.
+
+    A site that tightened a limit keeps its own value: the protocol loosens the general layer only.
+    ValueError as `site_limits`, and for a value beyond the absolute layer.
+    """
+    values: dict[str, int] = {}
+    for name, value in exceeds.items():
+        row = ROWS.get(name)
+        if row is None or not row.settable:
+            raise ValueError(f"limit {name!r} cannot be exceeded by a protocol")
+        if getattr(site, name) == row.general:
+            values[name] = value
+    return replace(site, **values)
