@@ -230,12 +230,12 @@ class Stimulator(Protocol):
         """Readable when `poll` has something to do; -1 while the port is closed."""
 
     def poll(self, now: BootUs) -> Sequence[DriverEvent]:
-        """What has happened since the last call."""
+        """What has happened since the last call. While no device answers it looks for one."""
 
     def beat(self, cycle: int, now: BootUs, permit_until: BootUs) -> None:
         """Last act of a completed cycle: keeps the link and, until `permit_until`, pulses alive.
 
-        Not calling it is the dead-man. While no device is connected it looks for one.
+        Not calling it is the dead-man.
         """
 
     def arm(self, mso: PercentMso, now: BootUs) -> Ticket:

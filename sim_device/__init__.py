@@ -1,0 +1,1 @@
+"""The software stimulator: physics, firmware models, faults, and the program tmssim."""

@@ -94,12 +94,12 @@ class TmslinkStimulator:
                 self._drop_session(
                     f"device-silent: nothing heard for {SILENCE_MAX_US // MS} ms", now
                 )
+        if not self._up:
+            self._look_for_device(now)
         events, self._events = self._events, []
         return events
 
     def beat(self, cycle: int, now: BootUs, permit_until: BootUs) -> None:
-        if not self._up:
-            self._look_for_device(now)
         if self._identity is None:
             return
         permit_us = self._clock.device(permit_until) if permit_until > now else 0
@@ -308,7 +308,7 @@ class TmslinkStimulator:
                 asked_at=made_after,
                 state=DeviceState(status.state),
                 cause=_CAUSES[cause],
-                fault=_FAULTS.get(cause, ""),
+                fault=_FAULTS.get(cause, "") if status.state == wire.State.LATCHED else "",
                 mso_pct=status.mso_pct,
                 charge_permille=status.charge_permille,
                 coil_dc=status.coil_dc,

@@ -55,6 +55,7 @@ class SerialPort:
         os.set_blocking(self._fd, False)
         if not path.startswith("socket://"):
             fcntl.ioctl(self._fd, termios.TIOCEXCL)  # a second program gets EBUSY, not our bytes
+            _tell_empty_from_ended(self._fd)
             if isinstance(self._port, serial.Serial):
                 _ask_low_latency(self._port)
 
@@ -111,6 +112,13 @@ def _explain(path: str, error: OSError | ValueError) -> PortError:
     if number == errno.ENOTTY or (Path(path).exists() and not Path(path).is_char_device()):
         return PortError("port-wrong", f"{path} is not a serial port")
     return PortError("port-failed", f"{path} cannot be opened: {error}")
+
+
+def _tell_empty_from_ended(fd: int) -> None:
+    """With VMIN 0, as pyserial leaves it, a read gives nothing both when idle and when hung up."""
+    attributes = termios.tcgetattr(fd)
+    attributes[6][termios.VMIN] = 1
+    termios.tcsetattr(fd, termios.TCSANOW, attributes)
 
 
 def _ask_low_latency(port: serial.Serial) -> None:

@@ -113,8 +113,9 @@ class Rig:
         self.rng = random.Random(seed)
         self.now = START
         self.truth: list[dict[str, object]] = []
+        self.pulses: list[dict[str, object]] = []  # the pulses among the truth
         self.settings = settings or Settings()
-        self.firmware = Firmware(self.settings, self.rng, self.truth.append, rules)
+        self.firmware = Firmware(self.settings, self.rng, self._log, rules)
         self.to_device = Wire(self.rng, delay_us, per_byte_us=11)  # 921600 baud
         self.to_host = Wire(self.rng, delay_us, per_byte_us=11)
         clock = DeviceClock(START, self.settings.clock_us, self.settings.drift_ppm)
@@ -149,8 +150,7 @@ class Rig:
                 break
             port.advance(max(at, port.now_us))
             self.now = BootUs(port.now_us)
-            arrival = self.to_host.next_event_us()
-            if arrival is not None and arrival <= self.now:
+            if self.to_host._under_way and self.to_host._under_way[0][0] <= self.now:
                 guard.listen(self.now)
         port.advance(to)
         self.now = BootUs(to)
@@ -220,14 +220,15 @@ class Rig:
 
     # -- what is known -----------------------------------------------------------------------
 
-    @property
-    def pulses(self) -> list[dict[str, object]]:
-        """Ground truth."""
-        return [line for line in self.truth if line["event"] == "pulse"]
+    def _log(self, line: dict[str, object]) -> None:
+        self.truth.append(line)
+        if line["event"] == "pulse":
+            self.pulses.append(line)
 
     @property
     def complete(self) -> bool:
-        return "complete" in self.service.codes()
+        play = self.guard.play
+        return play is not None and play.complete and not play.running
 
     @property
     def is_safe(self) -> bool:

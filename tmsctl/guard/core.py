@@ -14,7 +14,7 @@ from typing import Final
 from drivers.contract import DeviceState, Permit, PulseBlock, Stimulator
 from firmware_protocol.quantities import MS, BootUs, PercentMso
 from tmsctl.guard.device_view import DeviceView
-from tmsctl.guard.playback import Asked, OpenBlock, Playback
+from tmsctl.guard.playback import Intent, OpenBlock, Playback
 from tmsctl.guard.report import Reporter
 from tmsctl.ipc import messages as ipc
 from tmsctl.safety import machine, permit, rules
@@ -170,13 +170,12 @@ class Guard:
 
     def _granted(self, grant: ipc.Grant) -> None:
         play = self.play
-        asked = play.asked if play and play.session_no == grant.session_no else None
-        if asked is None or asked.block_id != grant.block_id or asked.slice.pulses != grant.pulses:
+        intent = play.intent if play and play.session_no == grant.session_no else None
+        if intent is None or (intent.block_id, intent.pulses) != (grant.block_id, grant.pulses):
             # An intent that no longer has a use is closed at once, so that it counts no dose.
-            self.report.never_sent(grant.session_no, grant.block_id, grant.first_pulse,
-                                   grant.pulses, "no longer wanted")  # fmt: skip
-            return
-        asked.granted = True
+            self.report.useless(grant)
+        else:
+            intent.granted = True
 
     def _pause(self, why: Trip) -> None:
         self._disarm_asked = why
@@ -187,12 +186,10 @@ class Guard:
 
     def _withdraw(self, why: str) -> None:
         play = self.play
-        if play is not None and play.asked is not None:
-            asked, play.asked = play.asked, None
-            if asked.granted:
-                piece = asked.slice
-                self.report.never_sent(play.session_no, asked.block_id, piece.first_pulse,
-                                       piece.pulses, why)  # fmt: skip
+        if play is not None and play.intent is not None:
+            intent, play.intent = play.intent, None
+            if intent.granted:
+                self.report.never_sent(play.session_no, intent, why)
 
     def _unload(self) -> None:
         """Forget the plan. A block that still has no outcome stays with the device view."""
@@ -324,28 +321,33 @@ class Guard:
             if play.open is not None:
                 return  # where the last block ended is not known yet
             play.lay_time_line(now)
-        piece = play.next_slice()
-        if piece is None:
+        self._want_next(play)
+        intent = play.intent
+        if play.open is not None or intent is None or not intent.granted:
             return
-        if play.asked is None or play.asked.slice != piece:
-            self._withdraw("the position changed")
-            self._block_id += 1
-            play.asked = Asked(piece, self._block_id)
-            self.report.want(play.session_no, play.asked, self.device.count)
-        if play.open is not None:
-            return
-        if play.is_late(piece, now):
-            if play.make_up_for_lateness(piece, now):
+        if play.is_late(intent.slice, now):
+            play.make_up_for_lateness(intent, now)
+            if play.position >= intent.first_pulse + intent.pulses:
                 self._withdraw("late")
-            return
-        if play.asked.granted and now >= play.due(piece) - play.lead_us - SEND_AHEAD_US:
-            self._fire(verdict, play, play.asked, now)
+        elif now >= play.due(intent.slice) - play.lead_us - SEND_AHEAD_US:
+            self._fire(verdict, play, intent, now)
 
-    def _fire(self, verdict: Verdict, play: Playback, asked: Asked, now: BootUs) -> None:
+    def _want_next(self, play: Playback) -> None:
+        """Ask in time for the durable intent of the block that comes next."""
+        at = play.next_pulse
+        if at >= play.plan.pulses or (play.intent and play.intent.slice.first_pulse == at):
+            return
+        self._withdraw("the position changed")
+        piece = play.slice_at(at)
+        self._block_id += 1
+        play.intent = Intent(self._block_id, piece.first_pulse, piece.pulses, piece)
+        self.report.want(play.session_no, play.intent, self.device.count)
+
+    def _fire(self, verdict: Verdict, play: Playback, intent: Intent, now: BootUs) -> None:
         """The only way to a pulse: this cycle's verdict, a request, a permit, the driver."""
-        piece = asked.slice
+        piece = intent.slice
         block = PulseBlock(
-            block_id=asked.block_id,
+            block_id=intent.block_id,
             mso=play.plan.mso,
             bursts=piece.bursts,
             burst_period_us=piece.burst_period_us,
@@ -360,17 +362,19 @@ class Guard:
             plan_pulses_left=play.plan.pulses - play.position,
             session_pulses=play.first_pulse + play.delivered,
             sent=play.sent,
-            granted_pulses=piece.pulses if asked.granted else 0,
+            granted_pulses=intent.pulses - intent.skipped if intent.granted else 0,
         )
         judged = rules.gate(verdict, request, play.limits)
         minted = permit.mint(self.state, judged, request, now)
         if not isinstance(minted, Permit):
+            # Held for the sake of a limit, the rest of the train begins later; it is not skipped.
+            play.keeps_rhythm = False
             if minted.action is Action.SAFE:
                 self._step(machine.Tick(minted, False, now), now)
             return
-        play.asked, play.keeps_rhythm = None, True
+        play.intent, play.keeps_rhythm = None, True
         ticket = self.driver.fire(minted, now)
-        play.open = OpenBlock(piece, block, request.start_at, now, ticket)
+        play.open = OpenBlock(intent, block, request.start_at, now, ticket)
 
     @property
     def energised(self) -> bool:

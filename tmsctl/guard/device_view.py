@@ -183,7 +183,7 @@ class DeviceView:
         self.realised_permille = pulse.mso_permille
         block.places.append(pulse.place)
         self._report.pulse(
-            holder.session_no, block.slice.first_pulse + pulse.place, pulse, surface_dc
+            holder.session_no, block.intent.slice.first_pulse + pulse.place, pulse, surface_dc
         )
 
     def _note_command(self, ended: CommandEnded, play: Playback | None, now: BootUs) -> None:
@@ -240,7 +240,7 @@ class DeviceView:
         # Without a report of every pulse, all places up to the last one count as sent.
         places = block.places if len(block.places) == delivered else range(done)
         play.sent.extend(block.start_at + block.block.offset_us(place) for place in places)
-        play.position = block.slice.first_pulse + done
+        play.position = block.intent.slice.first_pulse + done
         play.delivered += delivered
         play.skipped += skipped
         if delivered:
@@ -252,14 +252,16 @@ class DeviceView:
         assert block is not None
         pulses = block.block.pulses
         play.sent.extend(block.start_at + block.block.offset_us(place) for place in range(pulses))
-        play.position = block.slice.first_pulse + pulses
+        play.position = block.intent.slice.first_pulse + pulses
         play.delivered += pulses  # unknown counts as delivered
         self._close(play, block, len(block.places), 0, 2, why)
 
     def _close(
         self, play: Playback, block: OpenBlock, delivered: int, skipped: int, outcome: int, why: str
     ) -> None:
-        self._report.ended(play.session_no, block, delivered, skipped, outcome, self.count, why)
+        self._report.ended(
+            play.session_no, block.intent, delivered, skipped, outcome, self.count, why
+        )
         play.open = None
         if play is self._orphan:
             self._orphan = None

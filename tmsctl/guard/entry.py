@@ -12,7 +12,6 @@ from pathlib import Path
 from drivers import registry
 from drivers.contract import Envelope, Stimulator, Transport
 from drivers.transport.recorder import RecordingTransport
-from firmware_protocol.quantities import BootUs
 from tmsctl.guard import realtime
 from tmsctl.guard.core import Guard
 from tmsctl.guard.flight import FlightRecorder
@@ -77,7 +76,7 @@ def _driver(settings: Settings, wrap: Callable[[Transport], Transport]) -> Stimu
 def _safe_off(settings: Settings) -> int:
     """Open the port once, send STOP, and close it. A port in use has an owner who does it."""
     driver = _driver(settings, lambda transport: transport)
-    driver.beat(0, realtime.now(), BootUs(0))  # opens the port; HELLO already disarms
+    driver.poll(realtime.now())  # opens the port; HELLO already disarms
     driver.stop(realtime.now())
     driver.close()
     return 0

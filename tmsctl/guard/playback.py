@@ -16,10 +16,22 @@ START_AFTER_US = 100 * MS
 
 
 @dataclass(slots=True)
+class Intent:
+    """A block that needs a durable intent, and what became of it. It may shrink, never grow."""
+
+    block_id: int
+    first_pulse: int  # as written on disk
+    pulses: int
+    slice: Slice  # what is still to be fired of it
+    granted: bool = False
+    skipped: int = 0  # pulses that were late before any was handed over
+
+
+@dataclass(slots=True)
 class OpenBlock:
     """A block that was handed to the device and has not ended."""
 
-    slice: Slice
+    intent: Intent
     block: PulseBlock
     start_at: BootUs
     sent_at: BootUs
@@ -30,15 +42,6 @@ class OpenBlock:
     @property
     def end_at(self) -> BootUs:
         return BootUs(self.start_at + self.block.span_us)
-
-
-@dataclass(slots=True)
-class Asked:
-    """A block that needs an intent on disk; `granted` once it has one."""
-
-    slice: Slice
-    block_id: int
-    granted: bool = False
 
 
 @dataclass(slots=True)
@@ -60,7 +63,7 @@ class Playback:
     keeps_rhythm: bool = False  # a block has run since the time line was laid
     since: BootUs | None = None  # first arming
     open: OpenBlock | None = None
-    asked: Asked | None = None
+    intent: Intent | None = None  # of the block after the one under way
     sent: PulseTimes = field(init=False)
 
     def __post_init__(self) -> None:
@@ -82,12 +85,13 @@ class Playback:
         """Place of the next pulse, counting those of the running block."""
         return self.position + (len(self.open.places) if self.open else 0)
 
-    def next_slice(self) -> Slice | None:
-        """The block after the one under way, if that one runs to its end."""
-        at = self.position + (self.open.slice.pulses if self.open else 0)
-        if at >= self.plan.pulses:
-            return None
-        return self.plan.slice_at(at, self.lease_max_us, self.pulses_max)
+    @property
+    def next_pulse(self) -> int:
+        """First pulse after the block under way, if that one runs to its end."""
+        return self.position + (self.open.block.pulses if self.open else 0)
+
+    def slice_at(self, pulse: int) -> Slice:
+        return self.plan.slice_at(pulse, self.lease_max_us, self.pulses_max)
 
     def due(self, piece: Slice) -> BootUs:
         """Planned time of a block's first pulse on our clock."""
@@ -110,24 +114,27 @@ class Playback:
     def is_late(self, piece: Slice, now: BootUs) -> bool:
         return now > self.due(piece) - self.lead_us
 
-    def make_up_for_lateness(self, piece: Slice, now: BootUs) -> int:
-        """Shift the rest of the plan, or skip inside a train. Returns the pulses skipped.
+    def make_up_for_lateness(self, intent: Intent, now: BootUs) -> None:
+        """Shift the rest of the plan, or skip inside a train.
 
         A train that has not begun begins later, with all that follows: no interval gets shorter.
         Inside a train the rhythm stays, and what is late is left out; nothing is ever bunched.
         """
+        piece = intent.slice
         assert self.origin is not None
         if piece.starts_train or not self.keeps_rhythm:
             late_us = now + self.lead_us + START_AFTER_US - self.due(piece)
             self.origin = BootUs(self.origin + late_us)
-            return 0
-        end = piece.first_pulse + piece.pulses
-        at = piece.first_pulse
+            return
+        end, at = piece.first_pulse + piece.pulses, piece.first_pulse
         while at < end and self.origin + self.plan.at_us(at) < now + self.lead_us:
             at += piece.pulses_per_burst
-        self.skipped += at - piece.first_pulse
+        late = at - piece.first_pulse
         self.position = at
-        return at - piece.first_pulse
+        self.skipped += late
+        intent.skipped += late
+        if at < end:
+            intent.slice = self.plan.slice_at(at, self.lease_max_us, end - at)
 
     def left_us(self, now: BootUs) -> int:
         """Until the last pulse; while no time line is laid, the planned rest."""
@@ -142,7 +149,6 @@ class Playback:
         """Until the next block begins: 0 while one runs, -1 when unknown."""
         if self.open is not None:
             return max(0, self.open.start_at - now)
-        piece = self.next_slice()
-        if self.origin is None or piece is None or not self.running:
+        if self.origin is None or self.complete or not self.running:
             return -1
-        return max(0, self.due(piece) - now)
+        return max(0, self.origin + self.plan.at_us(self.position) - now)

@@ -69,7 +69,7 @@ class CycleTimer:
     """A timer with an absolute beginning: late cycles do not move the later ones."""
 
     def __init__(self, period_us: int) -> None:
-        self._fd = _libc.timerfd_create(int(CLOCK), _TFD_NONBLOCK | _TFD_CLOEXEC)
+        self._fd: int = _libc.timerfd_create(int(CLOCK), _TFD_NONBLOCK | _TFD_CLOEXEC)
         if self._fd < 0:
             raise OSError(ctypes.get_errno(), "no timer is to be had")
         self._period_us = period_us

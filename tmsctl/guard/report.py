@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from drivers.contract import DeviceState, PulseSeen
 from firmware_protocol.quantities import MS, SECOND, BootUs
 from firmware_protocol.table import spec_of
-from tmsctl.guard.playback import Asked, OpenBlock
+from tmsctl.guard.playback import Intent
 from tmsctl.ipc import messages as ipc
 from tmsctl.safety.machine import Armed, Arming, Idle, Safe, State
 from tmsctl.safety.rules import Trip
@@ -56,10 +56,9 @@ class Reporter:
     def refuse(self, command: ipc.ToGuard, code: str, detail: str) -> None:
         self._pending.append(ipc.Refused(spec_of(type(command)).code, code, detail))
 
-    def want(self, session_no: int, asked: Asked, count: int | None) -> None:
-        piece = asked.slice
+    def want(self, session_no: int, intent: Intent, count: int | None) -> None:
         self._pending.append(
-            ipc.Want(session_no, asked.block_id, piece.first_pulse, piece.pulses, count or 0)
+            ipc.Want(session_no, intent.block_id, intent.first_pulse, intent.pulses, count or 0)
         )
 
     def pulse(self, session_no: int, place: int, pulse: PulseSeen, surface_dc: int) -> None:
@@ -78,7 +77,7 @@ class Reporter:
     def ended(
         self,
         session_no: int,
-        block: OpenBlock,
+        intent: Intent,
         delivered: int,
         skipped: int,
         outcome: int,
@@ -88,22 +87,36 @@ class Reporter:
         self._keep(
             ipc.BlockOutcome(
                 session_no=session_no,
-                block_id=block.block.block_id,
-                first_pulse=block.slice.first_pulse,
-                pulses=block.block.pulses,
+                block_id=intent.block_id,
+                first_pulse=intent.first_pulse,
+                pulses=intent.pulses,
                 delivered=delivered,
-                skipped=skipped,
+                skipped=skipped + intent.skipped,
                 outcome=outcome,
                 pulse_count=count or 0,
                 why=why,
             )
         )
 
-    def never_sent(
-        self, session_no: int, block_id: int, first_pulse: int, pulses: int, why: str
-    ) -> None:
+    def never_sent(self, session_no: int, intent: Intent, why: str) -> None:
         """An intent without a use: no pulse of it ever went to the device."""
-        self._keep(ipc.BlockOutcome(session_no, block_id, first_pulse, pulses, 0, 0, 1, 0, why))
+        self.ended(session_no, intent, 0, 0, 1, None, why)
+
+    def useless(self, grant: ipc.Grant) -> None:
+        """A grant for an intent that the guard has given up."""
+        self._keep(
+            ipc.BlockOutcome(
+                session_no=grant.session_no,
+                block_id=grant.block_id,
+                first_pulse=grant.first_pulse,
+                pulses=grant.pulses,
+                delivered=0,
+                skipped=0,
+                outcome=1,
+                pulse_count=0,
+                why="no longer wanted",
+            )
+        )
 
     def recorded(self, session_no: int, block_id: int) -> None:
         kept = self._unrecorded.get(block_id)
@@ -132,7 +145,7 @@ class Reporter:
         if len(self._unrecorded) >= UNRECORDED_MAX:
             return  # the intent stays open and counts in full: the safe side
         self._unrecorded[outcome.block_id] = outcome
-        self._pending.append(outcome)
+        self._repeat_at = BootUs(0)  # say it in this cycle, then every second
 
     def _snapshot(self, guard: Guard, now: BootUs) -> ipc.Snapshot:
         play, device = guard.play, guard.device

@@ -1,0 +1,1 @@
+"""What happened, kept so that no crash can lose a delivered pulse."""

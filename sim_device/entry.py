@@ -1,0 +1,101 @@
+"""The program tmssim."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from io import RawIOBase
+from pathlib import Path
+from typing import Final, NoReturn
+
+from sim_device.device import Device, DeviceClock, Log
+from sim_device.faults import Rule, faults_help, load_rules
+from sim_device.ports import Port, PtyPort, TcpPort
+from sim_device.realtime import Ending, boot_us, make_log, run
+from sim_device.settings import Settings, SetupError, parse_settings, settings_help
+from sim_device.tmslink_firmware import Firmware
+
+Maker = Callable[[Settings, random.Random, Log, Iterable[Rule]], Device]
+
+MODELS: Final[dict[str, tuple[Maker, str]]] = {
+    "tmslink": (Firmware, "speaks tmslink, the project's own open protocol"),
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise SetupError(f"{message}; see tmssim --help.")
+
+
+def _parser() -> argparse.ArgumentParser:
+    models = "\n".join(f"  {name:<20} {doc}" for name, (_, doc) in MODELS.items())
+    parser = _Parser(
+        prog="tmssim",
+        description="A software stimulator: the bytes, the timing and the physics, without a coil.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"models:\n{models}\n\nsettings (name, default, unit, range):\n{settings_help()}\n\n"
+        f"faults (kinds for --faults; triggers at_s, at_pulse, at_command, probability):\n"
+        f"{faults_help()}",
+    )
+    parser.add_argument("model", metavar="MODEL", help="see models below")
+    line = parser.add_mutually_exclusive_group()
+    line.add_argument("--pty", metavar="PATH", type=Path, help="link PATH to a new pseudo-terminal")
+    line.add_argument("--tcp", metavar="HOST:PORT", help="listen on the loopback; port 0: any")
+    parser.add_argument(
+        "--set", metavar="NAME=VALUE", action="append", default=[], help="see settings below"
+    )
+    parser.add_argument("--faults", metavar="FILE", type=Path, help="TOML file of faults")
+    parser.add_argument("--seed", metavar="N", default="0", help="of every random choice")
+    parser.add_argument("--log", metavar="FILE", type=Path, help="append the ground truth to FILE")
+    return parser
+
+
+def _open_log(path: Path | None) -> RawIOBase | None:
+    if path is None:
+        return None
+    try:
+        return path.open("ab", buffering=0)
+    except OSError as error:
+        raise SetupError(f"--log {path}: cannot be written: {error.strerror}.") from None
+
+
+def _start(arguments: Sequence[str]) -> None:
+    options = _parser().parse_args(arguments)
+    if options.model not in MODELS:
+        raise SetupError(f"no model {options.model!r}; there are {', '.join(MODELS)}.")
+    settings = parse_settings(options.set)
+    rules = load_rules(options.faults) if options.faults is not None else []
+    try:
+        rng = random.Random(int(options.seed))  # noqa: S311 - a simulation, no secret
+    except ValueError:
+        raise SetupError(f"--seed {options.seed}: is not a whole number.") from None
+    ending = Ending()
+    file = _open_log(options.log)
+    port: Port = TcpPort(options.tcp) if options.tcp is not None else PtyPort(options.pty)
+    log = make_log(file)
+    make, _ = MODELS[options.model]
+    started_us = boot_us()
+    log({"t_us": settings.clock_us, "event": "clock", "boot_us": started_us})
+    device = make(settings, rng, log, rules)
+    try:
+        print(f"ready {port.name}", flush=True)
+        run(
+            device,
+            port,
+            DeviceClock(started_us, settings.clock_us, settings.drift_ppm),
+            ending,
+        )
+    finally:
+        port.close()
+        if file is not None:
+            file.close()
+
+
+def main() -> None:
+    """Console script: exit status 0 after SIGTERM or SIGINT, 1 with one sentence on stderr."""
+    try:
+        _start(sys.argv[1:])
+    except SetupError as error:
+        sys.exit(f"tmssim: {error}")

@@ -1,0 +1,72 @@
+"""Runs an emulated device against the clock of the host until a signal ends it."""
+
+from __future__ import annotations
+
+import json
+import select
+import signal
+import socket
+import time
+from io import RawIOBase
+from typing import Final
+
+from sim_device.device import Device, DeviceClock, Log
+from sim_device.ports import Port
+from sim_device.settings import SetupError
+
+ENDING: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+def boot_us() -> int:
+    """CLOCK_BOOTTIME in microseconds."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000
+
+
+def make_log(file: RawIOBase | None) -> Log:
+    """A log of one JSON object a line. `file` is not buffered: a kill loses nothing."""
+
+    def write(line: dict[str, object]) -> None:
+        if file is None:
+            return
+        try:
+            file.write(json.dumps(line).encode() + b"\n")
+        except OSError as error:
+            raise SetupError(f"--log: cannot be written any more: {error.strerror}.") from None
+
+    return write
+
+
+class Ending:
+    """Becomes readable when SIGTERM or SIGINT comes."""
+
+    def __init__(self) -> None:
+        self._reader, self._writer = socket.socketpair()
+        self._writer.setblocking(False)
+        signal.set_wakeup_fd(self._writer.fileno())
+        for number in ENDING:
+            signal.signal(number, lambda _number, _frame: None)
+
+    def fileno(self) -> int:
+        return self._reader.fileno()
+
+
+def run(device: Device, port: Port, clock: DeviceClock, ending: Ending) -> None:
+    """Serve `port` until `ending`. The device's timers are exact even when this program is late."""
+    while True:
+        now = boot_us()
+        device.run_to(clock.device(now))
+        out = device.take_output()
+        if out:
+            port.write(out)
+        if device.clock_ppm != clock.ppm:
+            clock.set_ppm(device.clock_ppm, now)
+        event_us = device.next_event_us()
+        wait_s = None if event_us is None else max(0, clock.host(event_us) - boot_us()) / 1e6
+        readable, _, _ = select.select([ending.fileno(), *port.filenos()], [], [], wait_s)
+        if ending.fileno() in readable:
+            return
+        data = port.read() if readable else b""
+        if data:
+            device_us = clock.device(boot_us())
+            device.run_to(device_us)
+            device.receive(data, device_us)

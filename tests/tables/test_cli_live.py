@@ -1,0 +1,188 @@
+"""The picture of the live view, as text at 80 columns."""
+
+from __future__ import annotations
+
+import copy
+from io import StringIO
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from tests.fakes.tmsd import SESSION, STATUS
+from tmsctl.cli import live
+from tmsctl.cli.follow import exit_status
+
+Json = dict[str, Any]
+LINES_MAX = 24
+
+
+def status(**changes: Json) -> Json:
+    """A running session, with fields of its parts replaced."""
+    made = copy.deepcopy(STATUS) | {"session": copy.deepcopy(SESSION)}
+    made["guard"] |= {"state": "armed"}
+    for part, values in changes.items():
+        made[part] |= values
+    return made
+
+
+def drawn(state: Json, age_s: float = 0.0, footer: str = live.STOP_FOOTER) -> str:
+    console = Console(file=StringIO(), width=80, height=24, color_system=None)
+    console.print(live.view(state, age_s, footer))
+    assert isinstance(console.file, StringIO)
+    return console.file.getvalue()
+
+
+SAFE = {"state": "safe", "causes": [{"code": "coil-hot", "detail": "41.2 °C, at most 41.0 °C"}]}
+GONE = {"connected": False, "link": "port-missing: /dev/ttyACM0 is not there"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "age_s", "word"),
+    [
+        ({}, 0.0, "RUNNING"),
+        ({}, 1.0, "RUNNING"),
+        ({}, 1.1, "NO DATA"),
+        ({"session": {"state": "starting"}}, 0.0, "ARMING"),
+        ({"session": {"state": "paused"}}, 0.0, "PAUSED"),
+        ({"session": {"state": "complete"}}, 0.0, "DONE"),
+        ({"session": {"state": "stopped"}}, 0.0, "STOPPED"),
+        ({"session": {"state": "interrupted"}}, 0.0, "STOPPED"),
+        ({"guard": SAFE}, 0.0, "SAFE"),
+        ({"guard": SAFE}, 1.1, "NO DATA"),
+        ({"guard": {"state": "absent"}}, 0.0, "NO GUARD"),
+        ({"device": GONE}, 0.0, "NO LINK"),
+        ({"device": GONE, "guard": SAFE}, 0.0, "SAFE"),
+    ],
+)
+def test_the_most_urgent_truth_is_the_giant_word(changes: Json, age_s: float, word: str) -> None:
+    text = drawn(status(**changes), age_s)
+    assert live.giant(word).splitlines()[0].rstrip() in text
+    assert f"{word}: " in text
+
+
+@pytest.mark.parametrize(("state", "word"), [("idle", "READY"), ("arming", "ARMING")])
+def test_without_a_session_the_guard_is_the_word(state: str, word: str) -> None:
+    now = copy.deepcopy(STATUS)
+    now["guard"]["state"] = state
+    text = drawn(now)
+    assert f"{word}: " in text
+    assert "TMSLINK-1 TR000001" in text
+    assert "time left" not in text
+
+
+def test_a_running_session_shows_all_that_a_glance_needs() -> None:
+    text = drawn(
+        status(session={"delivered": 312, "train": 2, "trains": 5, "next_train_s": 4.25,
+                        "left_s": 18.2, "elapsed_s": 21.0})
+    )  # fmt: skip
+    for part in (
+        "P001", "ctbs600", "operator AB", "312 / 600 pulses  52%", "2 of 5", "in 4.2 s", "0:19",
+        "40 %MSO", "39.8 %MSO", "24.1 °C", "ARMED", "ok (late 0.2 ms, 0 overruns)", "TR000001",
+        "12 ms old", "Ctrl-C = STOP", "not a cleared medical device",
+    ):  # fmt: skip
+        assert part in text
+
+
+def test_the_bar_grows_with_the_pulses_and_needs_no_colour() -> None:
+    def filled(delivered: int) -> tuple[int, int]:
+        text = drawn(status(session={"delivered": delivered}))
+        line = next(line for line in text.splitlines() if " pulses " in line and "/" in line)
+        return line.count("█"), line.count("░")
+
+    assert filled(0)[0] == 0
+    assert filled(600)[1] == 0
+    assert abs(filled(300)[0] - filled(300)[1]) <= 1
+
+
+def test_skipped_and_unknown_pulses_are_named_only_when_there_are_some() -> None:
+    assert "skipped" not in drawn(status())
+    lost = {"skipped": 3, "unknown": 5}
+    assert "3 skipped  5 unknown" in drawn(status(session={"state": "paused", **lost}))
+
+
+def test_the_rest_of_a_running_block_is_not_called_unknown() -> None:
+    text = drawn(status(session={"skipped": 3, "unknown": 5}))
+    assert "3 skipped" in text
+    assert "unknown" not in text
+
+
+def test_old_data_say_their_age() -> None:
+    assert "OLD" not in drawn(status(), 1.0)
+    text = drawn(status(), 2.3)
+    assert "OLD, 2.3 s" in text
+    assert "Nothing new from tmsd for 2.3 s" in text
+
+
+def test_degraded_timing_is_said_in_a_word() -> None:
+    text = drawn(status(guard={"timing": "degraded: fifo=off (no permission)"}))
+    assert "DEGRADED" in text
+
+
+def test_what_was_not_measured_is_unknown_and_never_zero() -> None:
+    text = drawn(status(coil={"temperature_c": None, "winding_c": None}, session={"left_s": None}))
+    assert text.count("unknown") == 3
+
+
+def test_safe_names_the_first_cause_in_words_and_the_next_step() -> None:
+    text = drawn(status(guard=SAFE, session={"state": "paused"}))
+    assert "cause coil-hot: 41.2 °C, at most 41.0 °C" in text
+    assert "tmsctl acknowledge, then tmsctl session resume" in text
+
+
+@pytest.mark.parametrize("causes", [1, 3, 12])
+def test_the_picture_fits_a_terminal_of_80_by_24(causes: int) -> None:
+    long = [{"code": f"cause-{n}", "detail": "a long sentence " * 10} for n in range(causes)]
+    session = {"patient": "P" * 64, "protocol": "x" * 32, "delivered": 3000, "skipped": 300,
+               "planned": 3000, "unknown": 30}  # fmt: skip
+    text = drawn(status(guard={"state": "safe", "causes": long}, session=session))
+    assert len(text.splitlines()) <= LINES_MAX
+    assert max(len(line) for line in text.splitlines()) <= 80
+    assert "cause cause-0:" in text
+    assert live.NOT_MEDICAL in text
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"guard": SAFE},
+        {"guard": {"state": "absent"}},
+        {"device": GONE},
+        *({"session": {"state": state}} for state in ("paused", "interrupted", "complete")),
+    ],
+)
+def test_what_to_do_next_is_never_cut_off(changes: Json) -> None:
+    assert live.headline(status(**changes), 0.0).next_step in drawn(status(**changes))
+
+
+def test_every_word_that_can_be_shown_fits_80_columns() -> None:
+    for word in ("RUNNING", "NO GUARD", "NO DATA", "STOPPED", "NO LINK", "ARMING", "READY"):
+        assert max(len(line) for line in live.giant(word).splitlines()) <= 80
+
+
+def test_one_line_tells_the_same_for_a_log() -> None:
+    text = live.line(status(guard=SAFE, session={"state": "paused", "delivered": 7}), 0.0)
+    for part in ("SAFE", "7/600 pulses", "train 1/1", "coil 24.1 °C", "guard safe", "coil-hot"):
+        assert part in text
+    assert "data 3.0 s old" in live.line(status(), 3.0)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.0, "0:00"), (0.1, "0:01"), (59.1, "1:00"), (None, "unknown")]
+)
+def test_time_left_is_rounded_up(seconds: float | None, text: str) -> None:
+    assert live.clock(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("changes", "bits"),
+    [
+        ({}, 0),
+        ({"guard": {"state": "safe"}}, 8),
+        ({"guard": {"state": "absent"}}, 2),
+        ({"device": GONE}, 2),
+        ({"device": GONE, "guard": {"state": "safe"}}, 10),
+    ],
+)
+def test_the_exit_status_adds_up_what_is_wrong(changes: Json, bits: int) -> None:
+    assert exit_status(status(**changes)) == bits

@@ -1,0 +1,181 @@
+"""The limit table: every value pinned, and no layer that loosens the one before."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+
+from tmsctl.safety.limits import GENERAL, ROWS, TABLE, LimitRow, Limits, session_limits, site_limits
+
+# name: (general, absolute, a smaller value is tighter, may be set by a site or a protocol)
+PINNED = {
+    "mso_max_pct": (100, 100, True, True),
+    "mt_max_pct": (120, 120, True, True),
+    "interval_min_us": (20_000, 10_000, False, True),
+    "pulses_1s_max": (20, 25, True, True),
+    "pulses_60s_max": (240, 600, True, True),
+    "train_us_max": (10_000_000, 1_800_000_000, True, True),
+    "train_gap_min_us": (5_000_000, 2_000_000, False, True),
+    "session_pulses_max": (3_000, 5_000, True, True),
+    "session_us_max": (2_700_000_000, 3_600_000_000, True, True),
+    "coil_max_dc": (410, 410, True, True),
+    "armed_idle_max_us": (60_000_000, 60_000_000, True, False),
+    "status_age_max_us": (60_000, 60_000, True, False),
+    "service_age_max_us": (1_000_000, 1_000_000, True, False),
+    "cycle_gap_max_us": (40_000, 40_000, True, False),
+    "arming_max_us": (4_000_000, 4_000_000, True, False),
+    "unresolved_max_us": (1_000_000, 1_000_000, True, False),
+    "realised_off_max_permille": (30, 30, True, False),
+}
+SETTABLE = [row for row in TABLE if row.settable]
+FIXED = [row for row in TABLE if not row.settable]
+NO_WHOLE_NUMBERS = [True, False, 1.0, 20.5, float("nan"), float("inf"), "20", None, [20], -1]
+
+settable = pytest.mark.parametrize("row", SETTABLE, ids=lambda row: row.name)
+every = pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
+
+
+def looser(row: LimitRow, value: int) -> int:
+    return value + 1 if row.at_most else value - 1
+
+
+def tighter(row: LimitRow, value: int) -> int:
+    return value - 1 if row.at_most else value + 1
+
+
+def test_every_limit_is_the_one_that_was_reviewed() -> None:
+    rows = {row.name: (row.general, row.absolute, row.at_most, row.settable) for row in TABLE}
+    assert rows == PINNED
+    assert len(TABLE) == len(PINNED)
+
+
+def test_every_row_is_a_field_and_the_general_layer_holds_its_value() -> None:
+    assert [field.name for field in fields(Limits)] == list(PINNED) == list(ROWS)
+    for name, (general, *_) in PINNED.items():
+        assert getattr(GENERAL, name) == general
+
+
+@every
+def test_a_row_names_its_unit_and_its_source(row: LimitRow) -> None:
+    assert row.unit
+    assert row.source
+
+
+def test_no_row_claims_to_be_verified_before_a_clinician_has_read_it() -> None:
+    assert [row.name for row in TABLE if row.verified] == []
+
+
+# -- the type itself -------------------------------------------------------------------------
+
+
+@every
+def test_limits_reach_to_the_absolute_layer_and_no_further(row: LimitRow) -> None:
+    at = replace(GENERAL, **{row.name: row.absolute})
+    assert getattr(at, row.name) == row.absolute
+    with pytest.raises(ValueError, match=f"limit {row.name} is .* {row.absolute} is allowed"):
+        replace(GENERAL, **{row.name: looser(row, row.absolute)})
+
+
+@every
+@pytest.mark.parametrize("value", NO_WHOLE_NUMBERS)
+def test_a_limit_that_is_no_whole_number_cannot_exist(row: LimitRow, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"limit {row.name} is "):
+        replace(GENERAL, **{row.name: value})
+
+
+def test_a_missing_limit_cannot_exist() -> None:
+    values = {row.name: row.general for row in TABLE}
+    del values["pulses_1s_max"]
+    with pytest.raises(TypeError):
+        Limits(**values)
+
+
+# -- the site --------------------------------------------------------------------------------
+
+
+def test_a_site_without_settings_has_the_general_layer() -> None:
+    assert site_limits({}) == GENERAL
+
+
+@settable
+def test_a_site_may_keep_or_tighten_a_limit(row: LimitRow) -> None:
+    assert site_limits({row.name: row.general}) == GENERAL
+    value = tighter(row, row.general)
+    assert site_limits({row.name: value}) == replace(GENERAL, **{row.name: value})
+
+
+@settable
+def test_a_site_may_not_loosen_a_limit_by_one(row: LimitRow) -> None:
+    with pytest.raises(ValueError, match=f"{row.name} = .* would loosen .* {row.general} "):
+        site_limits({row.name: looser(row, row.general)})
+
+
+@settable
+def test_zero_at_most_allows_nothing_and_is_a_limit(row: LimitRow) -> None:
+    if row.at_most:
+        assert getattr(site_limits({row.name: 0}), row.name) == 0
+    else:
+        with pytest.raises(ValueError, match="loosen"):
+            site_limits({row.name: 0})
+
+
+@settable
+@pytest.mark.parametrize("value", NO_WHOLE_NUMBERS)
+def test_a_site_cannot_set_what_is_no_whole_number(row: LimitRow, value: object) -> None:
+    with pytest.raises(ValueError, match=f"limit {row.name} is "):
+        site_limits({row.name: value})
+
+
+@pytest.mark.parametrize("row", [row for row in SETTABLE if row.at_most], ids=lambda row: row.name)
+def test_a_huge_value_is_never_a_limit(row: LimitRow) -> None:
+    with pytest.raises(ValueError, match="loosen"):
+        site_limits({row.name: 10**30})
+
+
+@pytest.mark.parametrize("name", ["pulses_1s", "MSO_MAX_PCT", "", *(row.name for row in FIXED)])
+def test_a_name_that_cannot_be_set_is_refused_with_those_that_can(name: str) -> None:
+    with pytest.raises(ValueError, match="cannot be set; allowed are") as refused:
+        site_limits({name: 1})
+    sentence = str(refused.value)
+    assert all(row.name in sentence for row in SETTABLE)
+    assert not any(row.name in sentence.partition("allowed are")[2] for row in FIXED)
+
+
+def test_one_bad_setting_refuses_all() -> None:
+    with pytest.raises(ValueError, match="loosen"):
+        site_limits({"pulses_1s_max": 10, "pulses_60s_max": 241})
+
+
+# -- a protocol of the library ---------------------------------------------------------------
+
+
+def test_a_protocol_that_exceeds_nothing_changes_nothing() -> None:
+    assert session_limits(GENERAL, {}) == GENERAL
+
+
+@settable
+def test_a_protocol_may_exceed_the_general_layer_up_to_the_absolute_one(row: LimitRow) -> None:
+    limits = session_limits(GENERAL, {row.name: row.absolute})
+    assert limits == replace(GENERAL, **{row.name: row.absolute})
+    with pytest.raises(ValueError, match=f"limit {row.name} is "):
+        session_limits(GENERAL, {row.name: looser(row, row.absolute)})
+
+
+@settable
+def test_a_site_that_tightened_a_limit_keeps_its_own_value(row: LimitRow) -> None:
+    site = site_limits({row.name: tighter(row, row.general)})
+    assert session_limits(site, {row.name: row.absolute}) == site
+
+
+@pytest.mark.parametrize("name", ["pulses_1s", *(row.name for row in FIXED)])
+def test_a_protocol_cannot_exceed_what_nobody_may_set(name: str) -> None:
+    with pytest.raises(ValueError, match="cannot be exceeded by a protocol"):
+        session_limits(GENERAL, {name: 1})
+
+
+@pytest.mark.parametrize("value", NO_WHOLE_NUMBERS)
+def test_a_protocol_cannot_set_what_is_no_whole_number(value: int) -> None:
+    with pytest.raises(ValueError, match="limit pulses_1s_max is "):
+        session_limits(GENERAL, {"pulses_1s_max": value})

@@ -1,0 +1,256 @@
+"""The host's end of a session: what is believed, what is not, and how each command ends."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import pytest
+
+from firmware_protocol import table
+from firmware_protocol.crc import SEED, crc32
+from firmware_protocol.errors import LocalProtocolError
+from firmware_protocol.quantities import BootUs
+from firmware_protocol.tmslink import messages as m
+from firmware_protocol.tmslink.framing import Deframer, frame
+from firmware_protocol.tmslink.link import IN_FLIGHT_MAX, Answered, Link, Unanswered
+
+SESSION, NONCE, SERIAL = 0x0102_0304, 77, "TR000001"
+HELLO = m.Hello(m.PROTOCOL_VERSION, NONCE, 1_000)
+IDENTITY = m.Identity(m.PROTOCOL_VERSION, NONCE, 5_000, SERIAL, "reference", 1, 1, 70)
+LIMITS = m.Limits(80, 10_000, 500, 10_000_000, 400, 100)
+FAULT = m.Fault(9_000, m.Cause.COIL_HOT)
+BEAT = m.Beat(1, 2_000, 5_000, 0, 0)
+NOW = BootUs(1_000_000)
+DEADLINE = BootUs(1_030_000)
+
+
+def sent_by_device(
+    message: Any, sequence: int, session: int = SESSION, serial: str | None = SERIAL
+) -> bytes:
+    """One frame from the device; without a serial number its checksum is not seeded."""
+    code = table.spec_of(type(message)).code
+    content = struct.pack("<BII", code, session, sequence) + table.pack(message)
+    seed = SEED if serial is None else crc32(serial.encode().ljust(8, b"\0"))
+    return frame(content + struct.pack("<I", crc32(content, seed)))
+
+
+def header(data: bytes) -> tuple[int, int, int]:
+    """Code, session and sequence of the frame that the host sends."""
+    (body,) = Deframer().feed(data)
+    code, session, sequence = struct.unpack_from("<BII", body)
+    return code, session, sequence
+
+
+def opened() -> Link:
+    """A link whose session is open; the newest sequence number from the device is 1."""
+    link = Link()
+    link.hello(HELLO, NONCE)
+    assert link.receive(sent_by_device(IDENTITY, 1, serial=None), NOW) == [IDENTITY]
+    return link
+
+
+def ack(of_sequence: int, result: m.Result = m.Result.APPLIED) -> m.Ack:
+    return m.Ack(of_sequence, 0x03, result)
+
+
+def test_identity_that_echoes_our_nonce_opens_the_session() -> None:
+    link = opened()
+    assert link.session == SESSION
+    assert link.receive(sent_by_device(LIMITS, 2), NOW) == [LIMITS]
+
+
+@pytest.mark.parametrize("nonce", [NONCE - 1, NONCE + 1, 0])
+def test_identity_for_another_nonce_is_ignored(nonce: int) -> None:
+    link = Link()
+    link.hello(HELLO, NONCE)
+    stale = IDENTITY._replace(nonce=nonce)
+    assert link.receive(sent_by_device(stale, 1, serial=None), NOW) == []
+    assert (link.session, link.counters.foreign) == (0, 1)
+
+
+def test_identity_is_ignored_before_hello_and_when_repeated() -> None:
+    identity = sent_by_device(IDENTITY, 1, serial=None)
+    fresh = Link()
+    assert fresh.receive(identity, NOW) == []
+    assert fresh.session == 0
+    link = opened()
+    link.receive(sent_by_device(LIMITS, 2), NOW)
+    assert link.receive(identity, NOW) == []
+    assert link.receive(sent_by_device(LIMITS, 2), NOW) == []  # it did not reset the numbering
+
+
+def test_identity_without_a_session_id_is_ignored() -> None:
+    link = Link()
+    link.hello(HELLO, NONCE)
+    assert link.receive(sent_by_device(IDENTITY, 1, session=0, serial=None), NOW) == []
+    assert link.session == 0
+
+
+def test_a_new_hello_closes_the_session_at_once() -> None:
+    link = opened()
+    link.hello(HELLO._replace(nonce=78), 78)
+    assert link.session == 0
+    assert link.receive(sent_by_device(LIMITS, 2), NOW) == []
+    assert link.counters.foreign == 1
+
+
+def test_a_frame_of_another_session_is_ignored() -> None:
+    link = opened()
+    for session in (0, SESSION - 1, SESSION + 1):
+        assert link.receive(sent_by_device(LIMITS, 2, session=session), NOW) == []
+    assert link.counters.foreign == 3
+    assert link.receive(sent_by_device(LIMITS, 2), NOW) == [LIMITS]
+
+
+def test_a_sequence_number_must_rise() -> None:
+    link = opened()
+    assert link.receive(sent_by_device(LIMITS, 5), NOW) == [LIMITS]
+    for sequence in (5, 4, 0):
+        assert link.receive(sent_by_device(LIMITS, sequence), NOW) == []
+    assert link.counters.stale == 3
+    assert link.receive(sent_by_device(LIMITS, 6), NOW) == [LIMITS]
+
+
+@pytest.mark.parametrize(("sequence", "lost"), [(2, 0), (3, 1), (102, 100)])
+def test_a_jump_in_the_sequence_is_accepted_and_counted_as_lost(sequence: int, lost: int) -> None:
+    link = opened()
+    assert link.receive(sent_by_device(LIMITS, sequence), NOW) == [LIMITS]
+    assert link.counters.lost == lost
+
+
+@pytest.mark.parametrize("serial", [None, "", "TR000002"])
+def test_a_checksum_seeded_with_another_serial_number_is_refused(serial: str | None) -> None:
+    link = opened()
+    assert link.receive(sent_by_device(LIMITS, 2, serial=serial), NOW) == []
+    assert link.counters.bad_crc == 1
+
+
+def test_unknown_codes_and_bad_values_are_counted_and_survived() -> None:
+    link = opened()
+    content = struct.pack("<BII", 0x7F, SESSION, 2)
+    seed = crc32(SERIAL.encode())
+    unknown = frame(content + struct.pack("<I", crc32(content, seed)))
+    payload = table.pack(LIMITS)
+    content = struct.pack("<BII", 0x42, SESSION, 3) + b"\x65" + payload[1:]  # 101 %MSO
+    too_high = frame(content + struct.pack("<I", crc32(content, seed)))
+    assert link.receive(unknown + too_high, NOW) == []
+    assert link.counters.bad_content == 2
+    assert link.receive(sent_by_device(LIMITS, 4), NOW) == [LIMITS]
+
+
+def test_our_own_bytes_coming_back_are_not_taken_for_the_device() -> None:
+    """A line that echoes must neither look like a device nor use up the device's numbers."""
+    link = opened()
+    for _ in range(5):
+        assert link.receive(link.tell(BEAT), NOW) == []
+    assert link.counters.foreign == 5
+    assert link.receive(sent_by_device(LIMITS, 2), NOW) == [LIMITS]
+
+
+def test_hello_carries_no_session_and_restarts_our_numbers() -> None:
+    link = opened()
+    link.tell(BEAT)
+    assert header(link.hello(HELLO, NONCE)) == (0x01, 0, 0)
+
+
+def test_every_frame_we_send_has_the_session_and_the_next_number() -> None:
+    link = opened()
+    sent = [link.tell(BEAT), link.ask(m.Disarm(), DEADLINE)[1], link.tell(BEAT)]
+    assert [header(data) for data in sent] == [
+        (0x08, SESSION, 1),
+        (0x04, SESSION, 2),
+        (0x08, SESSION, 3),
+    ]
+
+
+def test_what_we_send_is_seeded_with_the_serial_number_except_stop() -> None:
+    link = opened()
+    for message, seed in ((BEAT, crc32(SERIAL.encode())), (m.Stop(), SEED)):
+        (body,) = Deframer().feed(link.tell(message))
+        assert body[-4:] == struct.pack("<I", crc32(body[:-4], seed))
+
+
+def test_stop_can_be_sent_without_a_session_and_commands_cannot() -> None:
+    link = Link()
+    assert header(link.tell(m.Stop())) == (0x07, 0, 1)
+    with pytest.raises(LocalProtocolError, match="no session"):
+        link.ask(m.Disarm(), DEADLINE)
+
+
+@pytest.mark.parametrize("result", m.Result)
+def test_an_answer_ends_its_command_exactly_once(result: m.Result) -> None:
+    link = opened()
+    sequence, _data = link.ask(m.Arm(45, 70), DEADLINE)
+    answer = sent_by_device(ack(sequence, result), 2)
+    assert link.receive(answer, NOW) == [Answered(sequence, result)]
+    assert link.receive(answer + sent_by_device(ack(sequence), 3), DEADLINE) == []
+
+
+def test_silence_is_unanswered_exactly_at_the_deadline_and_once() -> None:
+    link = opened()
+    sequence, _data = link.ask(m.Arm(45, 70), DEADLINE)
+    assert link.receive(b"", BootUs(DEADLINE - 1)) == []
+    assert link.receive(b"", DEADLINE) == [Unanswered(sequence)]
+    assert link.receive(b"", BootUs(DEADLINE + 1)) == []
+
+
+def test_an_answer_in_the_last_bytes_before_the_deadline_is_judged_counts() -> None:
+    link = opened()
+    sequence, _data = link.ask(m.Arm(45, 70), DEADLINE)
+    answer = sent_by_device(ack(sequence), 2)
+    assert link.receive(answer, DEADLINE) == [Answered(sequence, m.Result.APPLIED)]
+
+
+def test_a_late_answer_is_ignored() -> None:
+    link = opened()
+    sequence, _data = link.ask(m.Arm(45, 70), DEADLINE)
+    assert link.receive(b"", DEADLINE) == [Unanswered(sequence)]
+    assert link.receive(sent_by_device(ack(sequence), 2), DEADLINE) == []
+    assert link.counters.frames == 2
+
+
+def test_an_answer_to_something_never_asked_is_ignored() -> None:
+    link = opened()
+    assert link.receive(sent_by_device(ack(99), 2), NOW) == []
+
+
+def test_only_so_many_commands_may_be_under_way() -> None:
+    link = opened()
+    first, *_ = [link.ask(m.Disarm(), DEADLINE)[0] for _ in range(IN_FLIGHT_MAX)]
+    with pytest.raises(LocalProtocolError, match="under way"):
+        link.ask(m.Disarm(), DEADLINE)
+    link.receive(sent_by_device(ack(first), 2), NOW)
+    link.ask(m.Disarm(), DEADLINE)
+
+
+def test_commands_under_way_when_a_new_session_opens_end_unanswered() -> None:
+    link = opened()
+    asked = [link.ask(m.Disarm(), DEADLINE)[0] for _ in range(2)]
+    link.hello(HELLO._replace(nonce=78), 78)
+    answer = sent_by_device(IDENTITY._replace(nonce=78), 1, session=SESSION + 1, serial=None)
+    events = link.receive(answer, NOW)
+    assert [e for e in events if isinstance(e, Unanswered)] == [Unanswered(s) for s in asked]
+    assert link.receive(b"", DEADLINE) == []
+
+
+def test_events_come_in_the_order_in_which_they_happened() -> None:
+    link = opened()
+    first, _ = link.ask(m.Disarm(), DEADLINE)
+    second, _ = link.ask(m.Disarm(), DEADLINE)
+    data = sent_by_device(LIMITS, 2) + sent_by_device(ack(second), 3) + sent_by_device(FAULT, 4)
+    assert link.receive(data, DEADLINE) == [
+        LIMITS,
+        Answered(second, m.Result.APPLIED),
+        FAULT,
+        Unanswered(first),
+    ]
+
+
+def test_damaged_frames_are_counted_by_kind() -> None:
+    link = opened()
+    good = sent_by_device(LIMITS, 2)
+    damaged = good[:-3] + bytes([good[-3] ^ 1 or 2]) + good[-2:]
+    assert link.receive(b"\0\xff\xfe\0" + damaged + good, NOW) == [LIMITS]
+    counters = link.counters
+    assert (counters.garbage, counters.bad_crc, counters.frames) == (1, 1, 2)

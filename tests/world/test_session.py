@@ -1,0 +1,114 @@
+"""A whole session in virtual time: every pulse where the plan puts it, and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+
+from firmware_protocol.quantities import MS, SECOND
+from sim_device.settings import Settings
+from tests.world.rig import Rig, compiled
+from tmsctl.ipc import messages as ipc
+from tmsctl.safety.machine import Idle
+
+TIMING_ERROR_MAX_US = 100  # T-01, class N
+
+
+def times(rig: Rig) -> list[int]:
+    return [int(str(pulse["t_us"])) for pulse in rig.pulses]
+
+
+@pytest.mark.parametrize(
+    "protocol", ["ctbs600", "itbs600", "hf10-19", "hf10-37", "lf1-900", "snt1800"]
+)
+def test_a_clean_session_delivers_exactly_its_plan(protocol: str) -> None:
+    plan = compiled(protocol)
+    rig = Rig(settings=Settings(cooled=1))
+    rig.start(plan)
+    rig.run_until(lambda: rig.complete, plan.span_us + 2 * SECOND)
+    rig.run(1 * SECOND)
+
+    assert len(rig.pulses) == plan.pulses == rig.service.counted
+    first = times(rig)[0]
+    errors = [abs(at - first - plan.at_us(i)) for i, at in enumerate(times(rig))]
+    assert max(errors) <= TIMING_ERROR_MAX_US
+    assert {round(float(str(p["mso"]))) for p in rig.pulses} == {plan.mso.value}
+    assert rig.service.codes() == ["run", "ready", "complete"]
+    assert isinstance(rig.guard.state, Idle)
+    assert rig.truth[-1]["event"] == "disarm"
+    assert not [m for m in rig.service.told if isinstance(m, ipc.Refused)]
+
+
+def test_the_device_clock_may_drift_by_500_ppm() -> None:
+    plan = compiled("itbs600")
+    rig = Rig(settings=Settings(drift_ppm=500))
+    rig.start(plan)
+    rig.run_until(lambda: rig.complete, plan.span_us + 2 * SECOND)
+    assert len(rig.pulses) == plan.pulses
+    gaps = [b - a for a, b in zip(times(rig), times(rig)[1:], strict=False)]
+    assert min(gaps) >= 20 * MS - 1
+
+
+@pytest.mark.parametrize("protocol", ["ctbs600", "itbs600"])
+@pytest.mark.parametrize("seed", range(12))
+def test_pause_is_immediate_and_resume_continues_at_the_exact_next_pulse(
+    protocol: str, seed: int
+) -> None:
+    plan = compiled(protocol)
+    rig = Rig(seed)
+    rig.start(plan)
+    for _ in range(3):
+        rig.run(rig.rng.randrange(10 * MS, 12 * SECOND))
+        paused_at = rig.now
+        rig.service.say(ipc.Pause(1))
+        rig.cycle()
+        rig.run(300 * MS)
+        assert isinstance(rig.guard.state, Idle)
+        assert rig.last_pulse_at() <= paused_at + 20 * MS
+        rig.run(rig.rng.randrange(0, 8 * SECOND))
+        rig.service.say(ipc.Run(1))
+        rig.run_until(lambda: rig.guard.energised, 1 * SECOND)
+    rig.run_until(lambda: rig.complete, plan.span_us + 60 * SECOND)
+
+    assert len(rig.pulses) == plan.pulses == rig.service.counted
+    gaps = [b - a for a, b in zip(times(rig), times(rig)[1:], strict=False)]
+    planned = [plan.at_us(i + 1) - plan.at_us(i) for i in range(plan.pulses - 1)]
+    early = [(i, g, p) for i, (g, p) in enumerate(zip(gaps, planned, strict=True)) if g < p - 300]
+    assert not early  # no interval is ever shorter than planned
+    places = [m.place for m in rig.service.told if isinstance(m, ipc.PulseRecord)]
+    assert places == list(range(plan.pulses))  # none twice, none left out
+
+
+def test_a_guard_that_died_goes_on_where_the_journal_says() -> None:
+    plan = compiled("itbs600")
+    rig = Rig()
+    rig.start(plan, first_pulse=137)
+    rig.run_until(lambda: rig.complete, plan.span_us + 2 * SECOND)
+    assert len(rig.pulses) == plan.pulses - 137
+
+
+def test_a_slow_grant_postpones_a_train_and_shortens_no_interval() -> None:
+    plan = compiled("itbs600")
+    rig = Rig()
+    rig.service.grant_us = 9 * SECOND  # later than the gap between trains allows
+    rig.run_until(lambda: rig.guard.device.status is not None, 2 * SECOND)
+    rig.load(plan)
+    rig.service.say(ipc.Run(1))
+    rig.run_until(lambda: len(rig.pulses) >= 90, 60 * SECOND)
+    onsets = times(rig)[::30]
+    assert all(b - a >= 10 * SECOND for a, b in zip(onsets, onsets[1:], strict=False))
+
+
+def test_a_late_block_inside_a_train_is_skipped_not_bunched() -> None:
+    plan = compiled("lf1-900")
+    rig = Rig()
+    rig.start(plan)
+    rig.run(20 * SECOND)
+    rig.service.grant_us = 47 * SECOND  # asked early in the block before, still too late
+    rig.run_until(lambda: len(rig.pulses) >= 100, 200 * SECOND)
+    assert rig.guard.play is not None
+    assert rig.guard.play.skipped > 0
+    first = times(rig)[0]
+    assert all((at - first) % SECOND < 300 or (at - first) % SECOND > SECOND - 300
+               for at in times(rig))  # fmt: skip
+    gaps = [b - a for a, b in zip(times(rig), times(rig)[1:], strict=False)]
+    assert min(gaps) >= SECOND - 300

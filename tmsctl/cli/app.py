@@ -1,0 +1,110 @@
+"""The commands of `tmsctl`. What a command needs is imported when it runs: --help stays fast."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tmsctl.cli import protocol, session
+from tmsctl.cli import stop as stop_command
+from tmsctl.cli.session import AsJson
+
+if TYPE_CHECKING:
+    from tmsctl.cli.client import Client
+
+app = typer.Typer(
+    help="Drive a magnetic stimulator through tmsd. Not a cleared medical device.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.add_typer(session.app, name="session")
+app.add_typer(protocol.app, name="protocol")
+
+
+@app.callback()
+def common(
+    context: typer.Context,
+    runtime: Annotated[
+        Path,
+        typer.Option(envvar="TMSCTL_RUNTIME", help="Folder of the sockets of tmsd and the guard."),
+    ] = Path(stop_command.RUNTIME_DEFAULT),
+) -> None:
+    """Options of every command."""
+    context.obj = runtime
+
+
+@app.command()
+def status(
+    context: typer.Context,
+    watch: Annotated[bool, typer.Option("--watch", help="Keep showing it; Ctrl-C leaves.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """What guard, device and session are doing. Reads only."""
+    from tmsctl.cli import follow
+    from tmsctl.cli.client import Client
+    from tmsctl.cli.show import print_json
+
+    with Client(context.obj) as client:
+        if watch:
+            return _watch(client, as_json)
+        now = client.call("status.get")
+    if as_json:
+        print_json(now)
+    else:
+        from rich.console import Console
+
+        from tmsctl.cli import live
+
+        Console().print(live.view(now, 0.0, "to follow it: tmsctl status --watch"))
+    return follow.exit_status(now)
+
+
+@app.command()
+def stop(context: typer.Context, as_json: AsJson = False) -> int:
+    """STOP: no more pulses, at once. Says when the device itself confirms it."""
+    # The entry point serves STOP before it comes here; this is its entry in the help.
+    return stop_command.main(["--runtime", str(context.obj), *(["--json"] if as_json else [])])
+
+
+@app.command()
+def acknowledge(context: typer.Context, as_json: AsJson = False) -> int:
+    """You have seen why the guard is in SAFE: let it be armed again."""
+    from tmsctl.cli.client import Client
+    from tmsctl.cli.show import print_json
+
+    with Client(context.obj) as client:
+        answer = client.call("guard.acknowledge")
+    if as_json:
+        print_json(answer)
+    else:
+        print(f"The guard is {answer['state']}.")
+    return 0
+
+
+@app.command()
+def demo(
+    protocol_id: Annotated[str, typer.Option("--protocol", help="Protocol's id.")] = "ctbs600",
+    mt: Annotated[float, typer.Option(help="Motor threshold, %MSO.")] = 50.0,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave the programs running until Ctrl-C, to try them.")
+    ] = False,
+) -> int:
+    """One complete session on the software stimulator, in a temporary folder."""
+    from tmsctl.cli.demo import run
+
+    return run(protocol_id, mt, keep=keep)
+
+
+def _watch(client: Client, as_json: bool) -> int:
+    from tmsctl.cli import follow, live
+    from tmsctl.cli.show import JsonStates, opened
+
+    client.call("status.subscribe")
+    way = nullcontext(JsonStates()) if as_json else opened(live.WATCH_FOOTER)
+    with suppress(KeyboardInterrupt), way as show:
+        follow.watch(client, show, over=lambda _: False)
+    return 0

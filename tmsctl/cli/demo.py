@@ -1,0 +1,284 @@
+"""`tmsctl demo`: one complete session on the software stimulator, and the proof of its dose.
+
+Every program runs in a temporary folder, which stays with the journal, the ground truth and the
+logs. Nothing is left running, whatever happens.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from statistics import fmean
+from types import FrameType
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+
+from tmsctl.cli import follow, live
+from tmsctl.cli.client import Client, Json
+from tmsctl.cli.errors import EXIT_UNREACHABLE, EXIT_USAGE, CliError
+
+SOCKET_PATH_MAX: Final = 107  # bytes, sun_path of Linux
+READY_S: Final = 20.0
+END_S: Final = 5.0  # tmsd stops the guard first
+TRUTH_S: Final = 2.0
+POLL_S: Final = 0.05
+
+CONFIG: Final = """\
+[paths]
+runtime = {runtime}
+state = {state}
+
+[device]
+driver = "tmslink"
+url = {url}
+
+[guard]
+supervise = true
+"""
+
+_ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def run(protocol: str, mt: float, *, keep: bool, programs: Path | None = None) -> int:
+    """0 when plan, record, device counter and ground truth name the same number of pulses.
+
+    `programs` is the folder of tmssim and tmsd, by default the one of this interpreter.
+    """
+    _check_length(Path(tempfile.gettempdir()) / "tmsctl-demo-12345678" / "run" / "guard.sock")
+    folder = Path(tempfile.mkdtemp(prefix="tmsctl-demo-"))
+    console = Console(highlight=False)
+    console.print(f"Software stimulator: no coil, no patient.\n{live.NOT_MEDICAL}", style="bold")
+    console.print(f"Everything is in {folder}", soft_wrap=True)
+    request = {
+        "patient": "DEMO",
+        "operator": "demo",
+        "protocol": protocol,
+        "mt": mt,
+        "pct_mt": None,
+        "reduced": False,
+    }
+    with _running(programs or Path(sys.executable).parent, folder) as client:
+        status = follow.start(client, folder / "run", request, yes=True, as_json=False)
+        record = client.call("session.show", {"session": None})
+        truth = _truth(folder / "truth.jsonl", record["delivered"])
+        agrees = _print_summary(console, record, truth, folder)
+        if keep:
+            _wait_for_ctrl_c(console, folder / "run")
+    return status or (0 if agrees else EXIT_USAGE)
+
+
+def _check_length(path: Path) -> None:
+    if len(os.fsencode(path)) > SOCKET_PATH_MAX:
+        raise CliError(
+            "path-too-long",
+            f"The socket {path} would have a path of {len(os.fsencode(path))} bytes; "
+            f"allowed are {SOCKET_PATH_MAX}.",
+            "Set TMPDIR to a shorter folder, such as /tmp.",
+        )
+
+
+@contextmanager
+def _running(programs: Path, folder: Path) -> Iterator[Client]:
+    """A client of tmsd with an idle guard and a connected software stimulator."""
+    paths = {"runtime": folder / "run", "state": folder / "state", "url": folder / "stim"}
+    paths["runtime"].mkdir()
+    paths["state"].mkdir()
+    config = folder / "config.toml"
+    # A JSON string is a valid TOML string.
+    config.write_text(CONFIG.format(**{name: json.dumps(str(p)) for name, p in paths.items()}))
+    truth = folder / "truth.jsonl"
+    with ExitStack() as stack:
+        stack.enter_context(_ended_by_signals())
+        simulator = _Program(
+            [programs / "tmssim", "tmslink", "--pty", paths["url"], "--log", truth],
+            folder / "tmssim.log",
+        )
+        stack.callback(simulator.end)
+        simulator.wait_for(lambda: _no_ready_line(simulator.log))
+        stack.callback(_end_guard, paths["runtime"] / "guard.sock")
+        daemon = _Program([programs / "tmsd", "--config", config], folder / "tmsd.log")
+        stack.callback(daemon.end)
+        daemon.wait_for(lambda: _not_idle(paths["runtime"]))
+        yield stack.enter_context(Client(paths["runtime"]))
+
+
+class _Program:
+    """A program in a process group of its own: Ctrl-C reaches us only, and we end it in order."""
+
+    def __init__(self, command: list[str | Path], log: Path) -> None:
+        self.name = Path(command[0]).name
+        self.log = log
+        try:
+            with log.open("wb") as output:
+                self._process = subprocess.Popen(  # noqa: S603
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise CliError(
+                "program-missing",
+                f"{command[0]} cannot be started: {error.strerror}.",
+                "Install the project into this environment: `pip install -e .`",
+            ) from error
+
+    def wait_for(self, missing: Callable[[], str]) -> None:
+        """Until nothing is missing; CliError when it ends first or takes longer than READY_S."""
+        until = time.monotonic() + READY_S
+        while what := missing():
+            ended = self._process.poll()
+            if ended is not None or time.monotonic() > until:
+                why = f"after {READY_S:g} s" if ended is None else f"it ended with status {ended}"
+                last = self.log.read_text(errors="replace").splitlines()[-1:]
+                raise CliError(
+                    "program-not-ready",
+                    f"{self.name} is not ready, {why}: {what}. Its last words: "
+                    f"{''.join(last) or 'none.'}",
+                    f"See {self.log}.",
+                    EXIT_UNREACHABLE,
+                )
+            time.sleep(POLL_S)
+
+    def end(self) -> None:
+        """SIGTERM, and SIGKILL after END_S."""
+        with _undisturbed():
+            self._process.terminate()
+            try:
+                self._process.wait(END_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait(END_S)
+
+
+def _end_guard(socket_path: Path) -> None:
+    """End a guard that outlived its tmsd: the process that listens, by the kernel's word."""
+    with _undisturbed():
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            until = time.monotonic() + END_S
+            while (pid := _listener(socket_path)) is not None and time.monotonic() < until:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
+                time.sleep(POLL_S)
+
+
+def _listener(socket_path: Path) -> int | None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as line:
+        line.settimeout(POLL_S)
+        try:
+            line.connect(str(socket_path))
+        except OSError:
+            return None
+        credentials = line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    pid, _uid, _gid = struct.unpack("3i", credentials)
+    return int(pid)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """A second Ctrl-C waits until this is over: nothing may be left running."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """A closed terminal or a SIGTERM ends the demo as Ctrl-C does: everything is taken down."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        raise CliError("demo-ended", f"The demo was ended by {signal.Signals(number).name}.")
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _no_ready_line(log: Path) -> str:
+    return "" if "ready " in log.read_text(errors="replace") else "it has not printed `ready`"
+
+
+def _not_idle(runtime: Path) -> str:
+    try:
+        with Client(runtime) as client:
+            now = client.call("status.get")
+    except CliError as error:
+        return error.sentence.rstrip(".")
+    if not now["device"]["connected"]:
+        return f"no stimulator, {now['device']['link'] or 'it does not answer'}"
+    return "" if now["guard"]["state"] == "idle" else f"the guard is {now['guard']['state']}"
+
+
+def _truth(log: Path, expected: int) -> list[Json]:
+    """The pulses that the physics wrote down; waits a moment for the last lines."""
+    until = time.monotonic() + TRUTH_S
+    while True:
+        entries = [json.loads(line) for line in log.read_text().splitlines(keepends=True)
+                   if line.endswith("\n")]  # fmt: skip
+        pulses = [entry for entry in entries if entry["event"] == "pulse"]
+        if len(pulses) >= expected or time.monotonic() > until:
+            return pulses
+        time.sleep(POLL_S)
+
+
+def _print_summary(console: Console, record: Json, truth: list[Json], folder: Path) -> bool:
+    before, after = record["device"]["count_before"], record["device"]["count_after"]
+    counted = None if before is None or after is None else after - before
+    numbers = {
+        "planned": record["planned"],
+        "delivered, on record": record["delivered"],
+        "device's own counter": counted,
+        "ground truth (physics)": len(truth),
+    }
+    planned, *counts = numbers.values()
+    agrees = {planned} == set(counts)
+    if agrees:
+        verdict = "all four agree"
+    elif len(set(counts)) == 1:
+        verdict = "not the whole plan; record, device and physics agree"
+    else:
+        verdict = "THE NUMBERS DO NOT AGREE"
+    realised = f"{fmean(pulse['mso'] for pulse in truth):.1f}" if truth else "no"
+    times = [record["started_at"], record["ended_at"]]
+    begun, ended = (None if text is None else datetime.fromisoformat(text) for text in times)
+    duration = "unknown" if begun is None or ended is None else f"{(ended - begun).seconds} s"
+    table = Table("", "", box=None, show_header=False)
+    for name, number in numbers.items():
+        table.add_row(name, f"{'unknown' if number is None else number} pulses")
+    table.add_row("", verdict, style="bold")
+    table.add_row("intensity", f"planned {record['mso']} %MSO, realised {realised} %MSO (mean)")
+    table.add_row("hottest coil", live.celsius(record["temperature_max_c"]))
+    table.add_row("duration", duration)
+    table.add_row("record", record["journal"])
+    table.add_row("ground truth", str(folder / "truth.jsonl"))
+    table.add_row("logs", str(folder))
+    console.print()
+    console.print(table, soft_wrap=True)
+    console.print(f"This was the software stimulator.\n{live.NOT_MEDICAL}", style="bold")
+    return agrees
+
+
+def _wait_for_ctrl_c(console: Console, runtime: Path) -> None:
+    console.print("Everything stays running until Ctrl-C. In a second terminal:")
+    console.print(f"  export TMSCTL_RUNTIME={runtime}\n  tmsctl status", soft_wrap=True)
+    with suppress(KeyboardInterrupt):
+        signal.pause()

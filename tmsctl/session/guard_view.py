@@ -1,0 +1,97 @@
+"""What the service knows of the guard, and whether that is enough to begin."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from firmware_protocol.table import spec_of
+from tmsctl.ipc.messages import Grant, GuardState, Load, Refused, Run, Snapshot, Transition
+from tmsctl.session.refused import Exit, RefusedError
+
+SNAPSHOT_AGE_MAX_US: Final = 500_000
+"""An older snapshot says nothing: the guard is absent."""
+
+CAUSES_MAX: Final = 16
+
+TO_DELIVER: Final = frozenset(spec_of(kind).code for kind in (Load, Run, Grant))
+"""Messages that the guard refuses because of a limit, unless something worse is the matter."""
+
+
+class GuardView:
+    """The newest word of the guard, and the causes of its newest way into SAFE."""
+
+    def __init__(self) -> None:
+        self.pid: int | None = None
+        self.last: Snapshot | None = None
+        self.causes: list[Transition] = []
+
+    def down(self) -> None:
+        """The connection is gone, and what is known with it."""
+        self.pid = self.last = None
+        self.causes.clear()
+
+    def entered_safe(self, cause: Transition) -> None:
+        """One message for each cause; those of one entry share its instant."""
+        if self.causes and self.causes[0].boot_us != cause.boot_us:
+            self.causes.clear()
+        if len(self.causes) < CAUSES_MAX:
+            self.causes.append(cause)
+
+    @property
+    def safe(self) -> bool:
+        return self.last is not None and self.last.state == GuardState.SAFE
+
+    def fresh(self, now_us: int) -> Snapshot | None:
+        """The newest snapshot; None when there is none, or it is old, or from the future."""
+        if self.last is None or not 0 <= now_us - self.last.boot_us <= SNAPSHOT_AGE_MAX_US:
+            return None
+        return self.last
+
+    def present(self, now_us: int) -> Snapshot:
+        """The newest snapshot, or RefusedError."""
+        snapshot = self.fresh(now_us)
+        if snapshot is None:
+            raise absent()
+        return snapshot
+
+    def ready(self, now_us: int) -> Snapshot:
+        """What start and resume need: a device, and a guard that is disarmed and not in SAFE."""
+        snapshot = self.present(now_us)
+        if not snapshot.connected:
+            raise RefusedError(
+                Exit.DEVICE,
+                "device-unreachable",
+                f"No stimulator answers: {snapshot.link or 'the guard has not said why'}.",
+                "Check that it is switched on and plugged in, and [device] in the configuration.",
+            )
+        if snapshot.state == GuardState.SAFE:
+            causes = "; ".join(f"{c.code}: {c.detail}" for c in self.causes)
+            raise RefusedError(
+                Exit.FAULT,
+                "guard-safe",
+                f"The guard is in SAFE ({causes or 'it has not said why'}).",
+                "Remove the cause, then acknowledge first.",
+            )
+        if snapshot.state != GuardState.IDLE:
+            sentence = "The guard has not disarmed the stimulator yet."
+            raise RefusedError(Exit.USAGE, "guard-busy", sentence, "Try again in a second.")
+        return snapshot
+
+    def refusal(self, item: Refused) -> RefusedError:
+        """What the guard refused, as an error for whoever asked."""
+        exit_bit = Exit.LIMIT if item.of_code in TO_DELIVER else Exit.USAGE
+        if self.last is not None and not self.last.connected:
+            exit_bit = Exit.DEVICE
+        elif self.safe:
+            exit_bit = Exit.FAULT
+        return RefusedError(exit_bit, item.code, item.detail, "Look at the status and the events.")
+
+
+def absent() -> RefusedError:
+    """The guard does not answer."""
+    return RefusedError(
+        Exit.DEVICE,
+        "guard-absent",
+        "The guard does not answer, so nothing can be delivered.",
+        "Look at the log of tms-guard; tmsd tries to reach it four times a second.",
+    )
