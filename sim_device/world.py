@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from collections.abc import Callable
 
 from sim_device.device import Device, DeviceClock
 
@@ -42,7 +43,14 @@ class Wire:
 
     def next_event_us(self, now_us: int) -> int | None:
         """When the next write arrives that has not arrived by now."""
-        return next((at for at, _ in self._under_way if at > now_us), None)
+        for at, _ in self._under_way:
+            if at > now_us:
+                return at
+        return None
+
+    def has_arrived(self, now_us: int) -> bool:
+        """Is there something to take?"""
+        return bool(self._under_way) and self._under_way[0][0] <= now_us
 
     def clear(self) -> None:
         """Forget what is under way."""
@@ -95,16 +103,23 @@ class VirtualPort:
         )
         return min((at for at in instants if at is not None), default=None)
 
-    def advance(self, to_us: int) -> None:
-        """Let everything up to `to_us` happen, each at its own instant."""
+    def advance(self, to_us: int, heard: Callable[[int], None] | None = None) -> None:
+        """Let everything up to `to_us` happen, each at its own instant.
+
+        `heard` is called with the instant at which bytes have arrived for the host.
+        """
+        to_device, to_host = self.to_device, self.to_host
         while True:
             own_us = self.device.next_event_us()
-            written_us = self.to_device.next_event_us(self.now_us - 1)
             at = to_us if own_us is None else min(to_us, self.clock.host(own_us))
-            if written_us is not None:
-                at = min(at, written_us)
+            for wire in (to_device, to_host):
+                arrival_us = wire.next_event_us(self.now_us - 1 if wire is to_device else self.now_us)
+                if arrival_us is not None and arrival_us < at:
+                    at = arrival_us
             at = self.now_us = max(at, self.now_us)
             self._step(at)
+            if heard is not None and to_host.has_arrived(at):
+                heard(at)
             if at >= to_us:
                 return
 

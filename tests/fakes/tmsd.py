@@ -13,6 +13,7 @@ import socket
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -133,7 +134,8 @@ class FakeTmsd:
             ready = select.select(lines, [], [], PUSH_S / 5)[0]
             with self._lock:
                 for line in ready:
-                    self._read(line)
+                    if line.fileno() >= 0:
+                        self._read(line)
                 if self.pushing and time.monotonic() >= push_at:
                     push_at = time.monotonic() + PUSH_S
                     self.pulse(self.pulses_per_push)
@@ -146,21 +148,26 @@ class FakeTmsd:
         if line is self._stop:
             datagram, sender = line.recvfrom(256)
             self.stops.append(datagram)
-            for answer in self.stop_answers:
-                line.sendto(answer, sender)
+            with suppress(OSError):  # who has pressed STOP need not wait for the answer
+                for answer in self.stop_answers:
+                    line.sendto(answer, sender)
             self.trip("operator-stop", datagram.decode())
             return
-        data = line.recv(65536)
+        try:
+            data = line.recv(65536)
+        except OSError:
+            data = b""
         if not data:
             self._drop(line)
             return
         *requests, rest = (self._clients[line] + data).split(b"\n")
         self._clients[line] = rest
         for request in requests:
-            self._answer(line, json.loads(request))
+            if line in self._clients:
+                self._answer(line, json.loads(request))
 
     def _drop(self, line: socket.socket) -> None:
-        del self._clients[line]
+        self._clients.pop(line, None)
         self._subscribed.discard(line)
         line.close()
 
@@ -175,7 +182,7 @@ class FakeTmsd:
             reply["error"] = {"code": -32000, "message": data["sentence"], "data": data}
         else:
             reply["result"] = self._result(line, method, params)
-        line.sendall(json.dumps(reply).encode() + b"\n")
+        self._send(line, reply)
 
     def _result(self, line: socket.socket, method: str, params: Json) -> Json:
         match method:
@@ -226,10 +233,13 @@ class FakeTmsd:
     def _notify(self, method: str, params: Json) -> None:
         message = {"jsonrpc": "2.0", "method": method, "params": params}
         for line in list(self._subscribed):
-            try:
-                line.sendall(json.dumps(message).encode() + b"\n")
-            except OSError:
-                self._drop(line)
+            self._send(line, message)
+
+    def _send(self, line: socket.socket, message: Json) -> None:
+        try:
+            line.sendall(json.dumps(message).encode() + b"\n")
+        except OSError:
+            self._drop(line)
 
 
 def _record() -> Json:

@@ -16,7 +16,7 @@ STATUS_US = 20_000
 
 
 def observed(clock: ClockEstimate, sent_at: int, there_us: int, back_us: int, offset: int) -> None:
-    """One round trip: asked at `sent_at`, and answered by a device whose clock is `offset` ahead."""
+    """One round trip to a device whose clock is `offset` ahead, asked at `sent_at`."""
     made_at = sent_at + there_us
     clock.observe(
         DeviceUs(made_at + offset), not_before=BootUs(sent_at), not_after=BootUs(made_at + back_us)

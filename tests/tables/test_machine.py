@@ -141,10 +141,9 @@ def test_the_verdicts_of_the_table_cover_every_action() -> None:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row[0].__name__}-{row[1]}-{row[2]}")
-@pytest.mark.parametrize("column", range(4), ids=["SAFE", "IDLE", "ARMING", "ARMED"])
-def test_each_event_does_in_each_state_what_the_table_says(row: Row, column: int) -> None:
-    cell: Cell = row[3 + column]
-    state = STATES[column]
+@pytest.mark.parametrize("state", STATES, ids=lambda state: type(state).__name__)
+def test_each_event_does_in_each_state_what_the_table_says(row: Row, state: State) -> None:
+    cell: Cell = getattr(row, type(state).__name__.lower())
     result = step(state, event(row.kind, row.verdict, ready=row.ready))
     assert result.state == (state if cell.state is None else cell.state)
     assert (result.state is state) == (cell.state is None)

@@ -424,6 +424,17 @@ def test_a_guard_that_runs_although_the_session_is_paused_is_told_again_once(rig
     assert rig.acts == [ipc.Pause(number)]
 
 
+def test_a_session_is_shown_as_starting_until_the_device_is_armed(rig: Rig) -> None:
+    rig.start()
+    rig.pump()
+    rig.guard.state = GuardState.ARMING
+    rig.pump()
+    assert rig.status().session.state == "starting"
+    rig.guard.state = GuardState.ARMED
+    rig.pump()
+    assert rig.status().session.state == "running"
+
+
 # Loss
 
 

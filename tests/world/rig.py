@@ -143,17 +143,12 @@ class Rig:
 
     def advance(self, to: int) -> None:
         """Device and line go on; the guard takes bytes as they arrive but runs no cycle."""
-        port, guard = self.port, self.guard
-        while True:
-            at = port.next_event_us()
-            if at is None or at > to:
-                break
-            port.advance(max(at, port.now_us))
-            self.now = BootUs(port.now_us)
-            if self.to_host._under_way and self.to_host._under_way[0][0] <= self.now:
-                guard.listen(self.now)
-        port.advance(to)
+        self.port.advance(to, self._listen)
         self.now = BootUs(to)
+
+    def _listen(self, now: int) -> None:
+        self.now = BootUs(now)
+        self.guard.listen(self.now)
 
     def cycle(self) -> None:
         """Go to the next deadline and run one cycle."""

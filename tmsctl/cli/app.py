@@ -46,7 +46,7 @@ def status(
     """What guard, device and session are doing. Reads only."""
     from tmsctl.cli import follow
     from tmsctl.cli.client import Client
-    from tmsctl.cli.show import print_json
+    from tmsctl.cli.show import console, print_json
 
     with Client(context.obj) as client:
         if watch:
@@ -55,11 +55,9 @@ def status(
     if as_json:
         print_json(now)
     else:
-        from rich.console import Console
-
         from tmsctl.cli import live
 
-        Console().print(live.view(now, 0.0, "to follow it: tmsctl status --watch"))
+        console().print(live.view(now, 0.0, "to follow it: tmsctl status --watch"))
     return follow.exit_status(now)
 
 

@@ -29,6 +29,7 @@ from rich.table import Table
 from tmsctl.cli import follow, live
 from tmsctl.cli.client import Client, Json
 from tmsctl.cli.errors import EXIT_UNREACHABLE, EXIT_USAGE, CliError
+from tmsctl.cli.show import console
 
 SOCKET_PATH_MAX: Final = 107  # bytes, sun_path of Linux
 READY_S: Final = 20.0
@@ -59,9 +60,9 @@ def run(protocol: str, mt: float, *, keep: bool, programs: Path | None = None) -
     """
     _check_length(Path(tempfile.gettempdir()) / "tmsctl-demo-12345678" / "run" / "guard.sock")
     folder = Path(tempfile.mkdtemp(prefix="tmsctl-demo-"))
-    console = Console(highlight=False)
-    console.print(f"Software stimulator: no coil, no patient.\n{live.NOT_MEDICAL}", style="bold")
-    console.print(f"Everything is in {folder}", soft_wrap=True)
+    paper = console()
+    paper.print(f"Software stimulator: no coil, no patient.\n{live.NOT_MEDICAL}", style="bold")
+    paper.print(f"Everything is in {folder}", soft_wrap=True)
     request = {
         "patient": "DEMO",
         "operator": "demo",
@@ -74,9 +75,9 @@ def run(protocol: str, mt: float, *, keep: bool, programs: Path | None = None) -
         status = follow.start(client, folder / "run", request, yes=True, as_json=False)
         record = client.call("session.show", {"session": None})
         truth = _truth(folder / "truth.jsonl", record["delivered"])
-        agrees = _print_summary(console, record, truth, folder)
+        agrees = _print_summary(paper, record, truth, folder)
         if keep:
-            _wait_for_ctrl_c(console, folder / "run")
+            _wait_for_ctrl_c(paper, folder / "run")
     return status or (0 if agrees else EXIT_USAGE)
 
 
@@ -240,7 +241,7 @@ def _truth(log: Path, expected: int) -> list[Json]:
         time.sleep(POLL_S)
 
 
-def _print_summary(console: Console, record: Json, truth: list[Json], folder: Path) -> bool:
+def _print_summary(paper: Console, record: Json, truth: list[Json], folder: Path) -> bool:
     before, after = record["device"]["count_before"], record["device"]["count_after"]
     counted = None if before is None or after is None else after - before
     numbers = {
@@ -271,14 +272,14 @@ def _print_summary(console: Console, record: Json, truth: list[Json], folder: Pa
     table.add_row("record", record["journal"])
     table.add_row("ground truth", str(folder / "truth.jsonl"))
     table.add_row("logs", str(folder))
-    console.print()
-    console.print(table, soft_wrap=True)
-    console.print(f"This was the software stimulator.\n{live.NOT_MEDICAL}", style="bold")
+    paper.print()
+    paper.print(table, soft_wrap=True)
+    paper.print(f"This was the software stimulator.\n{live.NOT_MEDICAL}", style="bold")
     return agrees
 
 
-def _wait_for_ctrl_c(console: Console, runtime: Path) -> None:
-    console.print("Everything stays running until Ctrl-C. In a second terminal:")
-    console.print(f"  export TMSCTL_RUNTIME={runtime}\n  tmsctl status", soft_wrap=True)
+def _wait_for_ctrl_c(paper: Console, runtime: Path) -> None:
+    paper.print("Everything stays running until Ctrl-C. In a second terminal:")
+    paper.print(f"  export TMSCTL_RUNTIME={runtime}\n  tmsctl status", soft_wrap=True)
     with suppress(KeyboardInterrupt):
         signal.pause()

@@ -13,13 +13,12 @@ from types import FrameType
 from typing import Final
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from tmsctl.cli import live, record, stop
 from tmsctl.cli.client import Client, Json
 from tmsctl.cli.errors import EXIT_FAULT, EXIT_LIMIT, EXIT_UNREACHABLE, CliError
-from tmsctl.cli.show import JsonEvents, Show, opened, print_json
+from tmsctl.cli.show import JsonEvents, Show, console, opened, print_json
 
 FRAME_S: Final = 0.1
 SILENT_MAX_S: Final = 15.0
@@ -65,11 +64,11 @@ def attach(client: Client, runtime: Path, begin: Callable[[], int], as_json: boo
     if as_json:
         print_json({"record": kept})
     else:
-        console = Console()
-        console.print(record.summary(kept))
+        paper = console()
+        paper.print(record.summary(kept))
         head = live.headline(status, 0.0)
         if head.next_step:
-            console.print(f"{head.word}: {head.sentence}\nnext step: {head.next_step}")
+            paper.print(f"{head.word}: {head.sentence}\nnext step: {head.next_step}")
     unconfirmed = bool(presses) and stop.CONFIRMED not in presses[-1]
     return exit_status(status) | (EXIT_UNREACHABLE if unconfirmed else 0)
 
@@ -170,15 +169,15 @@ def _report_stop(client: Client, runtime: Path, stages: list[str], as_json: bool
 
 
 def _print_prepared(prepared: Json) -> None:
-    console = Console()
-    console.print(prepared["sentence"], style="bold", highlight=False)
+    paper = console()
+    paper.print(prepared["sentence"], style="bold")
     for warning in prepared["warnings"]:
-        console.print(f"warning: {warning}", style="yellow", highlight=False)
+        paper.print(f"warning: {warning}", style="yellow")
     table = Table("", "check", "found", box=None)
     for check in prepared["checks"]:
         mark = ("✓ ok", "green") if check["ok"] else ("✗ NO", "bold red")
         table.add_row(mark[0], check["code"], check["detail"], style=mark[1])
-    console.print(table)
+    paper.print(table)
 
 
 def _refuse_failed_checks(checks: list[Json]) -> None:

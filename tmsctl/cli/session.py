@@ -80,20 +80,17 @@ def show(
 ) -> int:
     """The record of one session."""
     from tmsctl.cli.client import Client
-    from tmsctl.cli.show import print_json
+    from tmsctl.cli.show import console, print_json
 
     with Client(context.obj) as client:
         kept = client.call("session.show", {"session": session})
     if as_json:
         print_json(kept)
         return 0
-    from rich.console import Console
-
     from tmsctl.cli import record
 
-    console = Console()
-    console.print(record.summary(kept))
-    console.print(record.events(kept))
+    console().print(record.summary(kept))
+    console().print(record.events(kept))
     return 0
 
 
@@ -105,18 +102,16 @@ def list_(
 ) -> int:
     """The newest sessions."""
     from tmsctl.cli.client import Client
-    from tmsctl.cli.show import print_json
+    from tmsctl.cli.show import console, print_json
 
     with Client(context.obj) as client:
         answer = client.call("session.list", {"limit": limit})
     if as_json:
         print_json(answer)
         return 0
-    from rich.console import Console
-
     from tmsctl.cli import record
 
-    Console().print(record.listing(answer["sessions"]))
+    console().print(record.listing(answer["sessions"]))
     return 0
 
 

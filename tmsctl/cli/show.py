@@ -83,8 +83,13 @@ def opened(footer: str) -> Iterator[Show]:
     if not sys.stdout.isatty():
         yield Log()
         return
-    with Live(console=Console(), auto_refresh=False) as display:
+    with Live(console=console(), auto_refresh=False) as display:
         yield Screen(display, footer)
+
+
+def console() -> Console:
+    """Standard output for text that may hold brackets: data are never markup."""
+    return Console(markup=False, highlight=False, emoji=False)
 
 
 def print_json(body: Json) -> None:

@@ -52,8 +52,8 @@ class Runtime:
 
     def run(self) -> None:
         """Until told to end. Whatever happens, the last thing sent is STOP."""
-        signal.signal(signal.SIGTERM, self._leave)
-        signal.signal(signal.SIGINT, self._leave)
+        signal.signal(signal.SIGTERM, self._told_to_end)
+        signal.signal(signal.SIGINT, self._told_to_end)
         timer = CycleTimer(PERIOD_US)
         try:
             self._loop(timer)
@@ -61,8 +61,12 @@ class Runtime:
             self._guard.make_safe(now())
             timer.close()
 
-    def _leave(self, _signal: int, _frame: object) -> None:
+    def leave(self) -> None:
+        """End after this cycle, disarmed."""
         self._stopping = True
+
+    def _told_to_end(self, _signal: int, _frame: object) -> None:
+        self.leave()
 
     def _loop(self, timer: CycleTimer) -> None:
         guard, service, stop = self._guard, self._service, self._stop

@@ -17,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "tmsctl is not a cleared medical device.",
     )
     parser.add_argument(
-        "--config", type=Path, required=True, metavar="FILE", help="TOML, see docs/configuration"
+        "--config", type=Path, required=True, metavar="FILE", help="the configuration file (TOML)"
     )
     config: Path = parser.parse_args(arguments).config
     # Only now what takes long to import: --help stays fast.

@@ -92,13 +92,16 @@ def _session(session: Session, snapshot: Snapshot | None, boot_us: int) -> api.S
     elif snapshot is not None and not session.state.ended:
         left_s = _seconds(snapshot.left_us)
         next_s = _seconds(snapshot.next_in_us) if session.state is State.RUNNING else None
+    state = session.state
+    if state is State.RUNNING and snapshot is not None and snapshot.state == GuardState.ARMING:
+        state = State.STARTING  # the guard runs the plan, but no pulse can leave yet
     end_us = boot_us if session.ended_us is None else session.ended_us
     return api.SessionStatus(
         id=session.number,
         patient=session.order.patient,
         operator=session.order.operator,
         protocol=session.plan.protocol.id,
-        state=session.state.value,
+        state=state.value,
         planned=session.plan.pulses,
         delivered=delivered,
         skipped=totals.skipped if snapshot is None else max(totals.skipped, snapshot.skipped),

@@ -12,7 +12,6 @@ class Exit(enum.IntEnum):
 
     USAGE = 1  # wrong input, wrong state, or a defect of ours
     DEVICE = 2  # guard or device unreachable
-    COMMS = 4
     FAULT = 8  # the guard is in SAFE
     LIMIT = 16
 

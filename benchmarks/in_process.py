@@ -1,0 +1,105 @@
+"""What can be measured inside one process: codec, virtual time, the guard's cycle."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.figures import Figure, percentile
+from firmware_protocol.quantities import SECOND, BootUs
+from firmware_protocol.tmslink.link import Link
+from firmware_protocol.tmslink.messages import Beat
+from tests.world.rig import Rig, Service, compiled
+from tmsctl.ipc import messages as ipc
+
+CYCLES = 100_000
+
+
+def codec(_folder: Path) -> list[Figure]:
+    """Encode and decode of BEAT, the most frequent frame, best of five."""
+    sender, receiver = Link(), Link()
+    sender.session = receiver.session = 0x1234_5678
+    beats = [Beat(i, 2**40 + i, 2**39 + i, 2**39 + 50_000 + i, i & 0xFFFF) for i in range(10_000)]
+    best = float("inf")
+    for _ in range(5):
+        began = time.perf_counter()
+        for beat in beats:
+            # The link refuses its own direction, but only after all the work of decoding.
+            receiver.receive(sender.tell(beat), BootUs(0))
+        best = min(best, time.perf_counter() - began)
+    return [Figure("codec, encode + decode", len(beats) / best, "frames/s", 30_000, at_most=False)]
+
+
+def virtual_time(_folder: Path) -> list[Figure]:
+    """A whole iTBS 600 session: guard, driver, codec and emulator."""
+    plan = compiled("itbs600")
+    best = float("inf")
+    for _ in range(3):
+        rig = Rig()
+        began = time.perf_counter()
+        rig.start(plan)
+        rig.run_until(lambda rig=rig: rig.complete, plan.span_us + 5 * SECOND)  # type: ignore[misc]
+        best = min(best, time.perf_counter() - began)
+        assert len(rig.pulses) == plan.pulses
+    ratio = plan.span_us / 1e6 / best
+    return [
+        Figure("virtual time, one iTBS 600 session", best, "s", 3),
+        Figure("virtual time against real time", ratio, "x", 60, at_most=False),
+    ]
+
+
+class Deaf(Service):
+    """A tmsd that grants and confirms, but keeps nothing, so that memory shows the guard's only."""
+
+    def hear(self, messages: object, now: int) -> None:
+        for message in messages:  # type: ignore[attr-defined]
+            if isinstance(message, ipc.Want | ipc.BlockOutcome):
+                super().hear([message], now)
+        self.told.clear()
+        self.outcomes.clear()
+        self.intents.clear()
+
+
+def guard_cycle(_folder: Path) -> list[Figure]:
+    """Cycles of an armed guard that delivers 1 Hz pulses, with garbage collection off."""
+    rig = Rig()
+    rig.service = Deaf()
+    rig.start(compiled("lf1-900"))
+    rig.run(2 * SECOND)
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    guard, durations = rig.guard, [0] * CYCLES
+    cycle, clock = guard.cycle, time.perf_counter_ns
+
+    def timed(inputs: object, now: BootUs) -> object:
+        began = clock()
+        told = cycle(inputs, now)  # type: ignore[arg-type]
+        durations[count[0] % CYCLES] = clock() - began
+        count[0] += 1
+        return told
+
+    count = [0]
+    guard.cycle = timed  # type: ignore[method-assign, assignment]
+    while count[0] < CYCLES // 10:
+        rig.cycle()
+    rig.truth.clear()
+    rig.pulses.clear()
+    blocks, collections = sys.getallocatedblocks(), sum(s["collections"] for s in gc.get_stats())
+    while count[0] < CYCLES:
+        rig.cycle()
+        rig.truth.clear()
+        rig.pulses.clear()
+    grown = sys.getallocatedblocks() - blocks
+    collected = sum(s["collections"] for s in gc.get_stats()) - collections
+    gc.enable()
+    gc.unfreeze()
+    return [
+        Figure("guard cycle, median", percentile(durations, 0.5) / 1e3, "us", 150),
+        Figure("guard cycle, p99", percentile(durations, 0.99) / 1e3, "us", None),
+        Figure("collections in 90,000 cycles", collected, "", 0),
+        Figure("blocks of memory grown in 90,000 cycles", grown, "", 200,
+               reference="window of pulses, sets"),
+    ]  # fmt: skip

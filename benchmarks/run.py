@@ -1,0 +1,48 @@
+"""`make bench`: measures what the project promises, and prints target and figure side by side.
+
+Nothing here decides a test: these machines are noisy, so figures are compared with a reference of
+the same run where there is one (cyclictest for wake-ups).
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks import in_process, processes
+from benchmarks.figures import Figure
+
+MEASURES: tuple[Callable[[Path], list[Figure]], ...] = (
+    in_process.codec,
+    in_process.virtual_time,
+    in_process.guard_cycle,
+    processes.wake_ups,
+    processes.stop_latency,
+    processes.start_times,
+)
+
+
+def main() -> int:
+    """Print the table; exit status 1 when a target is missed, which a loaded machine can cause."""
+    load = os.getloadavg()[0]
+    print(f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}, "
+          f"load {load:.1f}")  # fmt: skip
+    print(f"{'what':<46} {'figure':>14} {'target':>14} {'reference':>24}")
+    missed = 0
+    with tempfile.TemporaryDirectory(prefix="tmsbench-") as folder:
+        for measure in MEASURES:
+            for figure in measure(Path(folder)):
+                print(figure.row(), flush=True)
+                missed += figure.missed
+    print(f"{missed} of the targets missed" if missed else "all targets reached")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,303 @@
+"""The port on real pseudo-terminals and sockets: exclusive, never blocking, plain in words."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import subprocess
+import sys
+import tty
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from pytest_mock import MockerFixture
+
+from drivers.transport.serial_port import READ_SIZE, PortError, SerialPort
+
+BAUD = 921_600
+WAIT_MS = 5_000
+OpenPort = Callable[[str], SerialPort]
+
+
+@pytest.fixture
+def open_port() -> Iterator[OpenPort]:
+    """Opens ports and closes them when the test is over."""
+    opened = []
+
+    def make(url: str) -> SerialPort:
+        opened.append(SerialPort(url, BAUD))
+        return opened[-1]
+
+    yield make
+    for port in opened:
+        port.close()
+
+
+class Pty:
+    """A pseudo-terminal; `master` is the device's end, `path` the host's."""
+
+    def __init__(self) -> None:
+        self.master, self._slave = os.openpty()
+        tty.setraw(self._slave)
+        self.path = os.ttyname(self._slave)
+
+    def hang_up(self) -> None:
+        """Like an adapter that is pulled out."""
+        for fd in (self.master, self._slave):
+            os.close(fd)
+        self.master = self._slave = -1
+
+    def close(self) -> None:
+        if self.master >= 0:
+            self.hang_up()
+
+
+@pytest.fixture
+def pty() -> Iterator[Pty]:
+    made = Pty()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as made:
+        yield made
+
+
+def url_of(server: socket.socket) -> str:
+    return f"socket://127.0.0.1:{server.getsockname()[1]}"
+
+
+def refused(url: str) -> PortError:
+    with pytest.raises(PortError) as found:
+        SerialPort(url, BAUD)
+    return found.value
+
+
+def readable(fd: int) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(WAIT_MS))
+
+
+def received(port: SerialPort, size: int) -> bytes:
+    """Exactly `size` bytes, as they come."""
+    data = b""
+    while len(data) < size and readable(port.fileno()):
+        data += port.read()
+    return data
+
+
+def fill(port: SerialPort) -> None:
+    """Write until the line takes no more; a port that blocks hangs here."""
+    for _ in range(100_000):
+        if not port.write(bytes(4_096)):
+            return
+    raise AssertionError("the line never became full")
+
+
+# -- bytes -----------------------------------------------------------------------------------
+
+EVERY_BYTE = bytes(range(256))
+
+
+def test_every_byte_passes_a_serial_line_unchanged(pty: Pty, open_port: OpenPort) -> None:
+    port = open_port(pty.path)
+    assert port.write(EVERY_BYTE)
+    assert os.read(pty.master, 1_000) == EVERY_BYTE
+    os.write(pty.master, EVERY_BYTE)
+    assert received(port, 256) == EVERY_BYTE
+    assert port.read() == b""
+
+
+def test_every_byte_passes_a_socket_unchanged(listener: socket.socket, open_port: OpenPort) -> None:
+    port = open_port(url_of(listener))
+    device, _ = listener.accept()
+    with device:
+        assert port.write(EVERY_BYTE)
+        assert device.recv(256, socket.MSG_WAITALL) == EVERY_BYTE
+        device.sendall(EVERY_BYTE)
+        assert received(port, 256) == EVERY_BYTE
+        assert port.read() == b""
+
+
+def test_one_read_takes_a_bounded_amount_and_the_rest_comes_next(
+    listener: socket.socket, open_port: OpenPort
+) -> None:
+    port = open_port(url_of(listener))
+    device, _ = listener.accept()
+    with device:
+        device.sendall(bytes(3 * READ_SIZE))
+        assert readable(port.fileno())
+        first = port.read()
+        assert len(first) <= READ_SIZE
+        assert len(received(port, 3 * READ_SIZE - len(first))) == 3 * READ_SIZE - len(first)
+
+
+def test_a_full_serial_line_says_so_and_does_not_block(pty: Pty, open_port: OpenPort) -> None:
+    port = open_port(pty.path)
+    fill(port)
+    assert not port.write(b"\x18")
+    assert port.read() == b""
+    while not port.write(b"\x18"):
+        os.read(pty.master, 65_536)
+
+
+def test_a_full_socket_says_so_and_does_not_block(
+    listener: socket.socket, open_port: OpenPort
+) -> None:
+    port = open_port(url_of(listener))
+    device, _ = listener.accept()
+    with device:
+        fill(port)
+        assert not port.write(bytes(4_096))
+        assert port.read() == b""
+        port.close()
+
+
+def test_a_serial_line_that_hung_up_is_an_error_and_not_silence(
+    pty: Pty, open_port: OpenPort
+) -> None:
+    port = open_port(pty.path)
+    pty.hang_up()
+    with pytest.raises(OSError, match=rf"Errno {errno.EIO}"):
+        port.read()
+    with pytest.raises(OSError, match=rf"Errno {errno.EIO}"):
+        port.write(b"\x18")
+
+
+def test_a_socket_that_was_closed_is_an_error_and_not_silence(
+    listener: socket.socket, open_port: OpenPort
+) -> None:
+    port = open_port(url_of(listener))
+    device, _ = listener.accept()
+    device.sendall(b"last words")
+    device.close()
+    assert received(port, 10) == b"last words"
+    assert readable(port.fileno())
+    with pytest.raises(OSError, match="closed the line"):
+        port.read()
+
+
+# -- opening ---------------------------------------------------------------------------------
+
+
+def test_a_second_opening_is_refused_and_the_first_goes_on(pty: Pty, open_port: OpenPort) -> None:
+    port = open_port(pty.path)
+    error = refused(pty.path)
+    assert error.code == "port-busy"
+    assert str(error) == f"port-busy: {pty.path} is in use by another program"
+    assert port.write(b"still here")
+    assert os.read(pty.master, 100) == b"still here"
+
+
+def test_another_program_is_refused_as_well(pty: Pty, open_port: OpenPort) -> None:
+    open_port(pty.path)
+    program = (
+        "import sys\n"
+        "from drivers.transport.serial_port import PortError, SerialPort\n"
+        "try:\n"
+        "    SerialPort(sys.argv[1], 921_600)\n"
+        "except PortError as error:\n"
+        "    print(error.code)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, pty.path], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "port-busy\n"
+
+
+def test_after_closing_the_port_can_be_opened_again(pty: Pty, open_port: OpenPort) -> None:
+    SerialPort(pty.path, BAUD).close()
+    assert open_port(pty.path).write(b"x")
+
+
+def test_a_path_that_does_not_exist_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "ttyACM9"
+    error = refused(str(path))
+    assert str(error) == f"port-missing: {path} does not exist or is unplugged"
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_is_no_serial_port_is_wrong(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "thing"
+    path.write_bytes(b"") if kind == "file" else path.mkdir()
+    error = refused(str(path))
+    assert str(error) == f"port-wrong: {path} is not a serial port"
+
+
+def test_a_socket_on_which_nobody_listens_is_missing() -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        error = refused(url_of(nobody))
+    assert error.code == "port-missing"
+    assert "cannot be reached" in str(error)
+
+
+@pytest.mark.parametrize("url", ["socket://", "socket://127.0.0.1", "socket://127.0.0.1:notaport"])
+def test_a_socket_without_an_address_is_refused(url: str) -> None:
+    error = refused(url)
+    assert error.code.startswith("port-")
+    assert url in str(error)
+
+
+@pytest.mark.parametrize("url", ["", "nosuchscheme://x"])
+def test_what_is_no_port_name_at_all_is_refused(url: str) -> None:
+    assert refused(url).code.startswith("port-")
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (errno.ENOENT, "port-missing"),
+        (errno.ENXIO, "port-missing"),
+        (errno.EBUSY, "port-busy"),
+        (errno.EAGAIN, "port-busy"),
+        (errno.EACCES, "port-denied"),
+        (errno.EPERM, "port-denied"),
+        (errno.ENOTTY, "port-wrong"),
+        (errno.EIO, "port-missing"),
+        (errno.ENOMEM, "port-failed"),
+    ],
+)
+def test_each_reason_of_the_operating_system_has_its_code(
+    mocker: MockerFixture, number: int, code: str
+) -> None:
+    mocker.patch("serial.Serial.open", side_effect=OSError(number, os.strerror(number)))
+    error = refused("/dev/null")
+    assert error.code == code
+    assert "/dev/null" in str(error)
+    assert "\n" not in str(error)
+
+
+# -- adapters by serial number ---------------------------------------------------------------
+
+
+def plugged(mocker: MockerFixture, *adapters: tuple[str | None, str]) -> None:
+    found = [SimpleNamespace(serial_number=number, device=path) for number, path in adapters]
+    mocker.patch("serial.tools.list_ports.comports", return_value=found)
+
+
+def test_an_adapter_is_found_by_its_serial_number_wherever_it_is(
+    mocker: MockerFixture, pty: Pty, open_port: OpenPort
+) -> None:
+    plugged(mocker, (None, "/dev/ttyS0"), ("FT0", "/dev/ttyUSB0"), ("FT12345", pty.path))
+    assert open_port("usb-serial:FT12345").write(b"hello")
+    assert os.read(pty.master, 100) == b"hello"
+
+
+@pytest.mark.parametrize("wanted", ["FT1234", "FT123456", "ft12345", "", "None"])
+def test_another_serial_number_is_never_good_enough(mocker: MockerFixture, wanted: str) -> None:
+    plugged(mocker, (None, "/dev/null"), ("FT12345", "/dev/null"))
+    error = refused(f"usb-serial:{wanted}")
+    assert error.code == "port-missing"
+    assert f"serial number {wanted} " in str(error)
+
+
+def test_an_adapter_that_is_not_plugged_in_is_missing() -> None:
+    assert refused("usb-serial:UNKNOWN").code == "port-missing"
