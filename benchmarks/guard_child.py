@@ -1,4 +1,4 @@
-"""A guard on a real port for some seconds; prints its cycle lateness in microseconds, one a line."""
+"""A guard on a real port for some seconds; prints the lateness of each cycle in microseconds."""
 
 from __future__ import annotations
 

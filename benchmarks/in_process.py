@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 import time
+from array import array
 from pathlib import Path
 
 from benchmarks.figures import Figure, percentile
@@ -71,7 +72,7 @@ def guard_cycle(_folder: Path) -> list[Figure]:
     gc.collect()
     gc.freeze()
     gc.disable()
-    guard, durations = rig.guard, [0] * CYCLES
+    guard, durations = rig.guard, array("q", [0] * CYCLES)
     cycle, clock = guard.cycle, time.perf_counter_ns
 
     def timed(inputs: object, now: BootUs) -> object:

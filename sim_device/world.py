@@ -113,7 +113,9 @@ class VirtualPort:
             own_us = self.device.next_event_us()
             at = to_us if own_us is None else min(to_us, self.clock.host(own_us))
             for wire in (to_device, to_host):
-                arrival_us = wire.next_event_us(self.now_us - 1 if wire is to_device else self.now_us)
+                arrival_us = wire.next_event_us(
+                    self.now_us - 1 if wire is to_device else self.now_us
+                )
                 if arrival_us is not None and arrival_us < at:
                     at = arrival_us
             at = self.now_us = max(at, self.now_us)
@@ -125,10 +127,11 @@ class VirtualPort:
 
     def _step(self, at_us: int) -> None:
         device, device_us = self.device, self.clock.device(at_us)
-        device.run_to(device_us)
         data = self.to_device.arrived(at_us)
         if data:
-            device.receive(data, device_us)
+            device.receive(data, device_us)  # does first what is due
+        else:
+            device.run_to(device_us)
         out = device.take_output()
         if out and self.plugged and self._open:
             self.to_host.send(out, at_us)

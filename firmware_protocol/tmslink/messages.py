@@ -172,9 +172,9 @@ class Stop(NamedTuple):
 
 @message(0x08, _OUT, Effect.SUSTAIN)
 class Beat(NamedTuple):
-    """Proof that one cycle of the host's interlocks completed. Accepted only if the cycle is greater
-    than the last one, and the echo is at most 40 ms old. 50 ms without an accepted beat disarm and
-    latch: dead-man.
+    """Proof that one cycle of the host's interlocks completed. Accepted only if the cycle is
+    greater than the last one, and the echo is at most 40 ms old. 50 ms without an accepted beat
+    disarm and latch: dead-man.
     """
 
     cycle: Annotated[int, U32, "counts the host's completed cycles"]

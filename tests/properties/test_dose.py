@@ -100,6 +100,17 @@ def test_a_run_starts_after_the_last_gap_even_when_its_start_is_no_longer_kept(
     assert len(pulses) == sum(times[-1] - at <= keep_us for at in times)
 
 
+@given(TIMES.filter(bool), st.integers(1, 10), st.integers(1, 10))
+def test_the_same_pulses_can_be_told_apart_by_another_gap(
+    times: list[int], gap_us: int, other_us: int
+) -> None:
+    before = noted(times, gap_us)
+    after = before.with_gap(other_us)
+    assert after.run_started_at == runs(times, other_us)[-1][0]
+    assert (after.newest, len(after)) == (times[-1], len(times))
+    assert before.run_started_at == runs(times, gap_us)[-1][0]
+
+
 @given(TIMES.filter(bool), WINDOWS, st.integers(0, 10))
 def test_within_counts_the_window_that_ends_now(
     times: list[int], window_us: int, later: int

@@ -50,7 +50,7 @@ ACTIONS = {
     "rate": Action.HOLD,
     "train-gap": Action.HOLD,
 }
-ALWAYS = {"stop", "stranger-pulse", "device-fault", "rate-seen"}
+ALWAYS = {"stop", "stranger-pulse", "device-fault"}
 
 
 def pulses(*times: int) -> PulseTimes:

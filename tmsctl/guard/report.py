@@ -123,10 +123,12 @@ class Reporter:
         if kept is not None and kept.session_no == session_no:
             del self._unrecorded[block_id]
 
-    def repeat_soon(self) -> None:
-        """A new tmsd is there: tell it everything at once."""
+    def repeat(self, state: State, now: BootUs) -> None:
+        """A new tmsd is there: tell it everything at once, and why the guard is in SAFE."""
         self._repeat_at = BootUs(0)
         self._changed = True
+        if isinstance(state, Safe):
+            self.transition(state, state, state.causes, now)
 
     def collect(self, guard: Guard, now: BootUs) -> list[ipc.ToService]:
         """What is to be said after this cycle."""

@@ -49,6 +49,8 @@ class Runtime:
         self._dump_at: BootUs | None = None
         self._dumped_for: object = None
         self._stopping = False
+        self._poller = select.poll()
+        self._polled: set[int] = set()
 
     def run(self) -> None:
         """Until told to end. Whatever happens, the last thing sent is STOP."""
@@ -71,19 +73,18 @@ class Runtime:
     def _loop(self, timer: CycleTimer) -> None:
         guard, service, stop = self._guard, self._service, self._stop
         commands: list[ipc.ToGuard] = []
+        greeted = False
         while True:
             ready = self._wait(timer)
-            at = now()
+            woken_at = now()
             stopped_by = stop.read() if stop.fileno() in ready else None
             if stopped_by is None and guard.driver.fileno() in ready:
-                guard.listen(at)
-            had_client = service.welcomed
+                guard.listen(woken_at)
             if ready.intersection(service.filenos):
                 service.accept()
                 commands += service.read()
-            lost_client = had_client and not service.welcomed
             passed = timer.passed() if timer.fileno() in ready else 0
-            if not passed and stopped_by is None and not lost_client:
+            if not passed and stopped_by is None and not (greeted and not service.welcomed):
                 continue
             at = now()
             outputs = guard.cycle(Inputs(stopped_by, service.welcomed, commands), at)
@@ -91,21 +92,25 @@ class Runtime:
                 stop.answer(b"ACCEPTED")
             commands = []
             service.send(outputs)
-            if not had_client and service.welcomed:
-                guard.report.repeat_soon()
-            self._after(passed, at, at - timer.deadline if passed else 0)
+            if service.welcomed and not greeted:
+                guard.report.repeat(guard.state, at)
+            greeted = service.welcomed
+            self._after(passed, at, woken_at - timer.deadline if passed else 0)
             if self._may_leave(at):
                 return
 
     def _wait(self, timer: CycleTimer) -> set[int]:
-        filenos = [timer.fileno(), self._stop.fileno(), *self._service.filenos]
+        """File descriptors that are ready. Ports come and go; the poller follows."""
+        wanted = {timer.fileno(), self._stop.fileno(), *self._service.filenos}
         device = self._guard.driver.fileno()
         if device >= 0:
-            filenos.append(device)
-        poller = select.poll()
-        for fileno in filenos:
-            poller.register(fileno, select.POLLIN)
-        return {fileno for fileno, _ in poller.poll()}
+            wanted.add(device)
+        if wanted != self._polled:
+            self._poller = select.poll()
+            for fileno in wanted:
+                self._poller.register(fileno, select.POLLIN)
+            self._polled = wanted
+        return {fileno for fileno, _ in self._poller.poll()}
 
     def _after(self, passed: int, at: BootUs, late_us: int) -> None:
         """Bookkeeping of a completed cycle; the watchdog is fed here and nowhere else."""

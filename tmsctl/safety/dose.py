@@ -21,16 +21,6 @@ def peak(times: Sequence[int], window_us: int) -> int:
     return worst
 
 
-def run_start(times: Sequence[int], gap_us: int) -> int:
-    """Start of the last run of pulses of which no two neighbours are `gap_us` or more apart."""
-    start = times[-1]
-    for at in reversed(times):
-        if start - at >= gap_us:
-            break
-        start = at
-    return start
-
-
 class PulseTimes:
     """Pulses of the last window, and the start of the run that they belong to. Bounded."""
 
@@ -54,6 +44,12 @@ class PulseTimes:
     def extend(self, times: Iterable[int]) -> None:
         for at in times:
             self.add(at)
+
+    def with_gap(self, gap_us: int) -> PulseTimes:
+        """The same pulses, with runs told apart by another gap."""
+        other = PulseTimes(gap_us, self._keep_us)
+        other.extend(self._times)
+        return other
 
     @property
     def newest(self) -> int | None:

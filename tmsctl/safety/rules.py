@@ -194,7 +194,7 @@ WATCH: Final[tuple[WatchRow, ...]] = (
     WatchRow("stop", "H18 H19", Action.SAFE, True, _stop),
     WatchRow("stranger-pulse", "H06 H13", Action.SAFE, True, _stranger),
     WatchRow("device-fault", "H14 H15", Action.SAFE, True, _device_fault),
-    WatchRow("rate-seen", "H03 H25", Action.SAFE, True, _rate_seen),
+    WatchRow("rate-seen", "H03 H25", Action.SAFE, False, _rate_seen),
     WatchRow("cycle-gap", "H24 H26", Action.SAFE, False, _cycle_gap),
     WatchRow("service-lost", "H17 H23", Action.SAFE, False, _service_lost),
     WatchRow("wrong-device", "H20 H42", Action.SAFE, False, _wrong_device),

@@ -105,7 +105,8 @@ def _session(session: Session, snapshot: Snapshot | None, boot_us: int) -> api.S
         planned=session.plan.pulses,
         delivered=delivered,
         skipped=totals.skipped if snapshot is None else max(totals.skipped, snapshot.skipped),
-        unknown=max(0, totals.counted - delivered),
+        # The guard knows how far its running block is; what it does not speak of is unknown.
+        unknown=totals.doubtful if snapshot is not None else totals.counted - delivered,
         train=session.train,
         trains=len(session.plan.trains),
         next_train_s=next_s,
