@@ -1,0 +1,15 @@
+"""Options that all tests share."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--soak-minutes",
+        type=float,
+        default=0.0,
+        help="run simulated sessions with fresh seeds for so long (tests/world)",
+    )
+    parser.addoption("--seed", type=int, default=None, help="replay one seed (tests/world)")
