@@ -52,6 +52,7 @@ soak: .venv/dev.stamp
 
 docs: .venv/run.stamp
 	$(BIN)/python -m firmware_protocol.tmslink.spec docs/tmslink.md
+	$(BIN)/python docs/make_pages.py docs/limits.md docs/emulator.md
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

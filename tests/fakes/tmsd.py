@@ -146,11 +146,13 @@ class FakeTmsd:
             self._clients[line.accept()[0]] = b""
             return
         if line is self._stop:
-            datagram, sender = line.recvfrom(256)
+            datagram, passed, _, _ = socket.recv_fds(line, 256, 1)
             self.stops.append(datagram)
-            with suppress(OSError):  # who has pressed STOP need not wait for the answer
-                for answer in self.stop_answers:
-                    line.sendto(answer, sender)
+            for fileno in passed:
+                # Who has pressed STOP need not wait for the answer.
+                with socket.socket(fileno=fileno) as sender, suppress(OSError):
+                    for answer in self.stop_answers:
+                        sender.send(answer)
             self.trip("operator-stop", datagram.decode())
             return
         try:

@@ -92,7 +92,7 @@ def test_the_exposure_stays_within_its_bound(analyze: str, name: str, most: floa
         ("ExecStart", "/usr/bin/tms-guard --config /etc/tmsctl/tmsctl.toml"),
         ("ExecStopPost", "-/usr/bin/tms-guard --safe-off --config /etc/tmsctl/tmsctl.toml"),
         ("DevicePolicy", "closed"),
-        ("IPAddressDeny", "any"),
+        ("PrivateNetwork", "yes"),
         ("RestrictAddressFamilies", "AF_UNIX"),
         ("CapabilityBoundingSet", ""),
         ("MemoryDenyWriteExecute", "yes"),

@@ -85,6 +85,14 @@ def test_a_limit_that_is_no_whole_number_cannot_exist(row: LimitRow, value: Any)
         replace(GENERAL, **{row.name: value})
 
 
+@every
+def test_no_limit_can_be_changed_afterwards(row: LimitRow) -> None:
+    with pytest.raises(AttributeError):
+        setattr(GENERAL, row.name, row.absolute)
+    with pytest.raises(AttributeError):
+        setattr(row, "general", row.absolute)
+
+
 def test_a_missing_limit_cannot_exist() -> None:
     values = {row.name: row.general for row in TABLE}
     del values["pulses_1s_max"]

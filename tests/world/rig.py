@@ -206,7 +206,7 @@ class Rig:
         self.run_until(lambda: self.guard.device.status is not None, 2 * SECOND)
         self.load(plan, first_pulse)
         self.service.say(ipc.Run(1))
-        self.run_until(lambda: bool(self.pulses), 10 * SECOND)
+        self.run_until(lambda: bool(self.pulses), 40 * SECOND)
 
     def stop(self, by: str = "test") -> None:
         """A STOP datagram: the guard's poll returns and a cycle runs at once."""

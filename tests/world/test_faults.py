@@ -43,7 +43,7 @@ def recover(rig: Rig) -> None:
     rig.run_until(lambda: len(rig.pulses) > before, 10 * SECOND)
 
 
-@pytest.mark.parametrize("seed", range(100))
+@pytest.mark.parametrize("seed", range(60))
 def test_no_pulse_later_than_20_ms_after_stop_at_any_instant(seed: int) -> None:
     rig = running(seed)
     rig.stop()
@@ -57,7 +57,7 @@ def test_no_pulse_later_than_20_ms_after_stop_at_any_instant(seed: int) -> None:
         recover(rig)
 
 
-@pytest.mark.parametrize("seed", range(100))
+@pytest.mark.parametrize("seed", range(60))
 def test_a_guard_that_dies_at_any_instant_is_followed_by_silence_within_50_ms(seed: int) -> None:
     rig = running(seed)
     died_at = rig.now
@@ -122,7 +122,7 @@ def test_unplugging_makes_safe_and_replugging_finds_the_device_disarmed(seed: in
     assert len(places) == len(set(places))  # nothing was delivered twice
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("direction", ["to_device", "to_host"])
 def test_a_cut_wire_in_either_direction_ends_in_safe(seed: int, direction: str) -> None:
     rig = running(seed)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+import sys
 import time
 
 TYPE_CHECKING = False  # `typing` itself is one of the modules that cost time
@@ -60,32 +61,34 @@ def press(runtime: str, source: str) -> Iterator[str]:
     datagram = f"STOP {source} uid={os.getuid()}".encode()
     seen: set[str] = set()
     sends = 0
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
+    line = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    answers, passed = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with line, answers, passed:
         line.setblocking(False)  # a guard that hangs must not hang the person who wants to stop it
-        line.bind("")  # an address of our own, chosen by the kernel, for the answers
         begun = now = time.monotonic()
         while now < begun + CONFIRM_S and not seen & {CONFIRMED, NO_DEVICE}:
             repeating = sends < SENDS and ACCEPTED not in seen
             if repeating and now >= begun + sends * RESEND_S:
                 sends += 1
-                if _sent(line, datagram, path) and SENT not in seen:
+                if _sent(line, datagram, passed, path) and SENT not in seen:
                     seen.add(SENT)
                     yield SENT
                 repeating = sends < SENDS
             if not repeating and not seen:
                 return  # nobody listens: say so at once
             wake = begun + (sends * RESEND_S if repeating else CONFIRM_S)
-            if select.select([line], [], [], max(0.0, wake - now))[0]:
-                stage = _ANSWERS.get(line.recv(64))
+            if select.select([answers], [], [], max(0.0, wake - now))[0]:
+                stage = _ANSWERS.get(answers.recv(64))
                 if stage is not None and stage not in seen:
                     seen.add(stage)
                     yield stage
             now = time.monotonic()
 
 
-def _sent(line: socket.socket, datagram: bytes, path: str) -> bool:
+def _sent(line: socket.socket, datagram: bytes, passed: socket.socket, path: str) -> bool:
+    number = passed.fileno().to_bytes(4, sys.byteorder)
     try:
-        line.sendto(datagram, path)
+        line.sendmsg([datagram], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, number)], 0, path)
     except OSError:
         return False  # no guard yet, or its queue is full: the next send may get through
     return True

@@ -17,14 +17,18 @@ WAITING_MAX: Final = 8
 
 
 class StopSocket:
-    """Any datagram stops. The sender learns ACCEPTED, then CONFIRMED when the device shows it."""
+    """Any datagram stops, whoever sent it.
+
+    With a socket passed along, its owner learns ACCEPTED, then CONFIRMED when the device shows
+    that it is disarmed. A passed socket needs no name, so the answer gets through every sandbox.
+    """
 
     def __init__(self, path: Path) -> None:
         path.unlink(missing_ok=True)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self._socket.bind(str(path))
         path.chmod(0o666)  # whoever can reach the folder may stop
-        self._waiting: list[str | bytes] = []
+        self._waiting: list[socket.socket] = []
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -34,24 +38,37 @@ class StopSocket:
         stopped_by = None
         for _ in range(STOP_READS_MAX):
             try:
-                data, sender = self._socket.recvfrom(128)
+                data, answer_to, _, _ = socket.recv_fds(self._socket, 128, 1)
             except BlockingIOError:
                 break
             who = data.removeprefix(b"STOP ").decode(errors="replace").strip("\0 \n")
             stopped_by = stopped_by or who[:64] or "unnamed source"
-            if sender and sender not in self._waiting and len(self._waiting) < WAITING_MAX:
-                self._waiting.append(sender)
+            for fileno in answer_to:
+                self._expect(fileno)
         return stopped_by
+
+    def _expect(self, fileno: int) -> None:
+        try:
+            passed = socket.socket(fileno=fileno)
+        except OSError:
+            os.close(fileno)  # not a socket
+            return
+        if len(self._waiting) < WAITING_MAX:
+            self._waiting.append(passed)
+        else:
+            passed.close()
 
     def answer(self, word: bytes) -> None:
         for sender in self._waiting:
             with contextlib.suppress(OSError):  # a sender that is gone needs no answer
-                self._socket.sendto(word, sender)
+                sender.send(word, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
     def confirm(self, *, disarmed: bool | None) -> None:
         """Tell those who wait; None: no device is connected."""
         if self._waiting and disarmed is not False:
             self.answer(b"NO-DEVICE" if disarmed is None else b"CONFIRMED")
+            for sender in self._waiting:
+                sender.close()
             self._waiting.clear()
 
 

@@ -1,0 +1,506 @@
+"""The real programs together: whole sessions, deaths at random instants, refusals.
+
+Judged by the ground truth of the emulator. A limit of time is a limit between two instants of
+CLOCK_BOOTTIME, the pulse's own and that of the deed; how fast a test runs decides nothing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import os
+import pty
+import signal
+import sqlite3
+import subprocess
+import threading
+import tty
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.process.system import (
+    DEADLINE_S,
+    NUISANCES,
+    ORDER,
+    PROGRAMS,
+    Cable,
+    System,
+    boot_us,
+    system,
+    until,
+)
+from tmsctl.cli import stop
+from tmsctl.cli.client import Client
+from tmsctl.cli.errors import CliError
+
+pytestmark = pytest.mark.timeout(180)  # a session of 40 s, on a machine that does other things too
+
+LOST_BEATS_US = 55_000  # A-01: 50 ms, and 5 ms for the estimate of the device's clock
+STOPPED_US = 60_000  # the last beat before STOP still permits 50 ms
+SERVICE_LOST_US = 1_100_000  # noticed within 1 s, then as STOP
+
+
+# -- a whole session -------------------------------------------------------------------------------
+
+
+def journal(path: Path, query: str) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        return connection.execute(query).fetchall()
+
+
+def test_a_whole_session_ends_with_plan_record_counter_and_ground_truth_equal() -> None:
+    with system() as whole:
+        whole.start()
+        run = whole.start_session(protocol="ctbs600")
+        whole.until_complete()
+        record, pulses = whole.dose_is_exact(run), whole.truth.pulses()
+        assert record["delivered"] == 600 - record["skipped"]
+        assert record["skipped"] == 0 or whole.recoveries
+        assert record["device"]["count_before"] == 0
+        assert record["device"]["count_after"] == record["delivered"] == len(pulses)
+        assert (record["state"], record["planned"], record["end_code"]) == (
+            "complete", 600, "complete",
+        )  # fmt: skip
+        assert {block["outcome"] for block in record["blocks"]} == {"applied"}
+        gaps = [after.at - before.at for before, after in itertools.pairwise(pulses)]
+        assert min(gaps) >= 19_000  # 20 ms planned; the device itself may be 1 ms late
+
+        path = whole.state / "journal.sqlite"
+        assert journal(path, "PRAGMA integrity_check") == [("ok",)]
+        assert journal(path, "SELECT sum(delivered), sum(unknown) FROM outcomes") == [
+            (len(pulses), 0)
+        ]
+        told = journal(path, "SELECT device_us, pulse_count FROM pulses ORDER BY id")
+        assert told == [(line.says["t_us"], line.says["count"]) for line in pulses]
+        places = [place for (place,) in journal(path, "SELECT place FROM pulses ORDER BY id")]
+        assert places == sorted(set(places))
+        assert journal(path, "SELECT state FROM session_ends") == [("complete",)]
+
+
+# -- deaths ----------------------------------------------------------------------------------------
+
+
+def test_a_killed_guard_leaves_no_pulse_and_comes_back_disarmed_and_latched() -> None:
+    with system(seed=2) as whole:
+        whole.start()
+        for _ in range(3):  # tmsd starts it again three times within a minute
+            run, pid = whole.delivering(), whole.guard_pid
+            at = whole.signal(pid, signal.SIGKILL)
+            until(lambda pid=pid: whole.call("system.info")["guard_pid"] not in (None, pid), "up")
+            whole.until_disarmed("safe")
+            whole.no_pulse_after(at, LOST_BEATS_US)
+            assert whole.truth.events("dead_man", after=at)
+            until(lambda: whole.causes() == ["unclean-start"], "the guard says why")
+            assert whole.session_state() == "interrupted"
+            whole.dose_covers(run)
+            whole.acknowledge()
+        whole.works_again()
+
+
+def test_a_stopped_guard_leaves_no_pulse_and_trips_when_it_goes_on() -> None:
+    with system(seed=3) as whole:
+        whole.start()
+        for _ in range(3):
+            run, pid = whole.delivering(), whole.guard_pid
+            at = whole.signal(pid, signal.SIGSTOP)
+            try:
+                until(lambda: whole.status()["guard"]["state"] == "absent", "its absence is seen")
+                assert whole.truth.events("dead_man", "fault", after=at)
+            finally:
+                whole.signal(pid, signal.SIGCONT)
+            whole.until_disarmed("safe")
+            whole.no_pulse_after(at, LOST_BEATS_US)
+            assert whole.session_state() == "paused"
+            whole.dose_is_exact(run)
+            whole.acknowledge()
+            whole.until_given(run, whole.given(run) + 2)  # resumed: it goes on
+            whole.call("session.stop")
+            whole.is_stopped(run)
+
+
+def test_a_killed_tmsd_makes_the_guard_stop_and_no_delivered_pulse_is_missing_afterwards() -> None:
+    with system(seed=4) as whole:
+        whole.start()
+        for _ in range(3):
+            run = whole.delivering()
+            at = whole.kill("tmsd")
+            until(lambda at=at: whole.truth.events("stop", after=at), "STOP reached the device")
+            whole.no_pulse_after(at, SERVICE_LOST_US)
+            whole.start_tmsd()
+            whole.until_disarmed("safe")
+            whole.no_pulse_after(at, SERVICE_LOST_US)
+            until(lambda: whole.causes(), "the guard says why")
+            assert whole.causes()[0] in NUISANCES
+            record = whole.dose_is_exact(run)
+            assert (record["state"], record["end_code"]) == ("interrupted", "service-restarted")
+            whole.acknowledge()
+        whole.works_again()
+
+
+def test_a_stopped_tmsd_makes_the_guard_stop_and_the_session_can_be_resumed() -> None:
+    with system(seed=5) as whole:
+        whole.start()
+        for _ in range(2):
+            run = whole.delivering()
+            at = whole.signal(whole.running["tmsd"].pid, signal.SIGSTOP)
+            try:
+                until(lambda at=at: boot_us() > at + 3_000_000, "3 s have passed")
+            finally:
+                whole.running["tmsd"].send_signal(signal.SIGCONT)
+            assert whole.truth.events("stop", after=at)
+            whole.until_disarmed("safe")
+            whole.no_pulse_after(at, SERVICE_LOST_US)
+            until(lambda: whole.causes(), "the guard says why")
+            assert whole.causes()[0] in NUISANCES
+            assert whole.session_state() == "paused"
+            whole.dose_is_exact(run)
+            whole.acknowledge()
+            whole.until_given(run, whole.given(run) + 2)
+            whole.call("session.stop")
+            whole.is_stopped(run)
+
+
+def test_a_killed_stimulator_is_noticed_and_its_next_life_begins_disarmed() -> None:
+    with system(seed=6) as whole:
+        whole.start()
+        for _ in range(2):
+            run = whole.delivering()
+            at = whole.kill("tmssim")
+            until(lambda: whole.status()["device"]["link"].startswith("port-"), "loss is told")
+            until(lambda: whole.status()["guard"]["state"] == "safe", "the guard is safe")
+            whole.dose_covers(run)
+            whole.start_simulator()
+            whole.until_disarmed("safe")
+            whole.no_pulse_after(at, 0)
+            whole.dose_covers(run)
+            if whole.session_state() == "paused":
+                whole.call("session.stop")
+            whole.acknowledge()
+        whole.works_again()
+
+
+def test_a_cable_that_is_pulled_out_leaves_no_pulse_and_the_session_can_be_resumed() -> None:
+    with system(seed=7) as whole:
+        whole.start_simulator("--tcp", "127.0.0.1:0")
+        log = whole.folder / "tmssim.log"
+        until(lambda: "ready" in log.read_text(), "the stimulator listens")
+        cable = Cable(int(log.read_text().split(":")[-1]))
+        try:
+            whole.write_config(f"socket://127.0.0.1:{cable.port}")
+            whole.start_tmsd()
+            whole.until_disarmed("idle")
+            for _ in range(2):
+                run = whole.delivering()
+                cable.cut()
+                at = boot_us()
+                until(lambda: not whole.status()["device"]["connected"], "the loss is noticed")
+                until(lambda: whole.status()["guard"]["state"] == "safe", "the guard is safe")
+                cable.plug()
+                whole.until_disarmed("safe")
+                whole.no_pulse_after(at, LOST_BEATS_US)
+                assert whole.truth.events("dead_man", after=at)
+                assert whole.session_state() == "paused"
+                whole.dose_is_exact(run)  # read back: the device kept count
+                whole.acknowledge()
+                whole.until_given(run, whole.given(run) + 2)
+                whole.call("session.stop")
+                whole.is_stopped(run)
+        finally:
+            cable.cut()
+
+
+# -- what people do --------------------------------------------------------------------------------
+
+
+def press_stop(whole: System) -> int:
+    """By the datagram; CLOCK_BOOTTIME when the guard accepted it."""
+    for stage in stop.press(str(whole.runtime), "test"):
+        if stage == stop.ACCEPTED:
+            return boot_us()
+    pytest.fail("nobody accepted STOP")
+
+
+def run_stop(whole: System) -> int:
+    """By the program, which says every stage. On a busy machine the third may come too late."""
+    status, out, err = whole.tmsctl("stop")
+    at = boot_us()
+    assert out.splitlines()[:2] == ["STOP sent", "guard accepted"]
+    assert (status, "USE THE HARDWARE STOP" in out) in ((0, False), (2, True))
+    assert err == ""
+    return at
+
+
+def session_stop(whole: System) -> int:
+    assert whole.call("session.stop")["state"] == "stopped"
+    return boot_us()
+
+
+@pytest.mark.parametrize("way", [press_stop, run_stop, session_stop])
+def test_stop_ends_the_session_at_once(one: System, way: Any) -> None:
+    for _ in range(2):
+        run = one.delivering()
+        before = boot_us()
+        at = way(one)
+        until(lambda at=before: one.truth.events("stop", after=at), "STOP reached the device")
+        one.no_pulse_after(one.truth.events("stop", after=before)[0].at, 20_000)  # A-04
+        one.no_pulse_after(at, STOPPED_US)
+        one.is_stopped(run)
+    one.works_again()
+
+
+def test_stop_while_it_charges_lets_no_pulse_out(one: System) -> None:
+    run = one.start_session(mt=100.0)  # 80 %MSO: it charges for most of a second
+    at = press_stop(one)
+    one.no_pulse_after(at, STOPPED_US)
+    one.is_stopped(run)
+
+
+def test_pause_keeps_the_place_and_resume_goes_on_at_the_next_pulse(one: System) -> None:
+    run = one.delivering()
+    for _ in range(3):
+        before = boot_us()
+        try:
+            assert one.call("session.pause")["state"] == "paused"
+        except CliError as error:
+            pytest.fail(f"{error}")
+        at = boot_us()
+        until(lambda at=before: one.truth.events("disarm", after=at), "the device is disarmed")
+        one.no_pulse_after(one.truth.events("disarm", after=before)[0].at, 0)
+        one.no_pulse_after(at, STOPPED_US)
+        one.dose_is_exact(run)
+        one.until_given(run, one.given(run) + one.random.randint(1, 9))
+    one.call("session.stop")
+    one.is_stopped(run)
+    record = one.call("session.show", session=run.session)
+    nexts = [block["first_pulse"] + block["delivered"] for block in record["blocks"]]
+    firsts = [block["first_pulse"] for block in record["blocks"] if block["delivered"]]
+    assert set(firsts) <= {0, *nexts}
+    assert max(nexts) == one.given(run) or record["skipped"]
+
+
+def test_of_two_clients_that_race_one_starts_and_the_other_is_told(one: System) -> None:
+    plan = one.call("session.prepare", **ORDER)["plan_hash"]
+    at, answers = boot_us(), []
+    gate = threading.Barrier(2)
+
+    def race(client: Client) -> None:
+        gate.wait()
+        try:
+            answers.append(client.call("session.start", {**ORDER, "plan_hash": plan}))
+        except CliError as error:
+            answers.append({"code": error.code, "exit": error.exit_status})
+
+    with Client(one.runtime) as first, Client(one.runtime) as second:
+        racers = [threading.Thread(target=race, args=(client,)) for client in (first, second)]
+        for racer in racers:
+            racer.start()
+        for racer in racers:
+            racer.join()
+        assert {"code": "session-open", "exit": 1} in answers
+        assert sorted(len(answer) for answer in answers) == [1, 2]
+        assert len(one.truth.events("arm", after=at)) <= 1
+    until(lambda: one.session_state() == "paused", "the winner has gone, and was the station")
+    one.call("session.stop")
+    one.until_disarmed("safe")
+    one.acknowledge()
+
+
+def test_a_station_that_dies_pauses_the_session_and_who_resumes_adopts_it(one: System) -> None:
+    before = len(one.truth.pulses())
+    words = ("session", "start", "--patient", "P1", "--operator", "AB", "--protocol", "dense")
+    station = subprocess.Popen(
+        [PROGRAMS / "tmsctl", "--runtime", one.runtime, *words, "--mt", "25", "--yes"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    until(lambda: len(one.truth.pulses()) > before, "the first pulse")
+    station.kill()
+    at = boot_us()
+    station.wait(DEADLINE_S)
+    until(lambda: one.session_state() == "paused", "the session is paused")
+    until(lambda: one.truth.events("disarm", after=at), "the device is disarmed")
+    one.no_pulse_after(one.truth.events("disarm", after=at)[0].at, 0)
+    until(lambda: one.status()["guard"]["state"] in ("idle", "safe"), "the guard has disarmed")
+    if one.status()["guard"]["state"] == "safe":
+        one.keep_running()
+    else:
+        one.until_disarmed("idle")
+        assert one.call("session.resume")["adopted"] is True
+    one.until_complete()
+    record = one.call("session.show", session=None)
+    pulses = len(one.truth.pulses()) - before
+    assert record["delivered"] == pulses == 150 - record["skipped"]
+    counts = record["device"]
+    assert counts["count_after"] - counts["count_before"] == pulses
+
+
+# -- refusals --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[System]:
+    """One running system for all tests after which it can be used again."""
+    with system(seed=8) as whole:
+        yield whole.start()
+
+
+@pytest.fixture
+def one(shared: System) -> System:
+    """The shared system, idle and without a session, whatever the test before did."""
+    shared.make_idle()
+    return shared
+
+
+def is_refused(whole: System, words: tuple[str, ...], code: str, status: int) -> str:
+    """One sentence, a stable code, the right exit status. Returns the sentence."""
+    found, _, err = whole.tmsctl(*words)
+    (sentence,) = err.splitlines()
+    assert sentence.startswith("tmsctl: "), sentence
+    assert (sentence.rpartition("[")[2], found) == (f"{code}]", status), sentence
+    return sentence
+
+
+def start_words(protocol: str = "ctbs600", mt: str | None = "25", *more: str) -> tuple[str, ...]:
+    words = ("session", "start", "--patient", "P1", "--operator", "AB", "--protocol", protocol)
+    return (*words, *(("--mt", mt) if mt is not None else ()), "--yes", *more)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "status"),
+    [
+        (start_words("ctbs60"), "protocol-unknown", 1),
+        (start_words(mt=None), "usage", 1),
+        (start_words(mt="0"), "mt-out-of-range", 1),
+        (start_words(mt="101"), "mt-out-of-range", 1),
+        (start_words(mt="nan"), "mt-not-a-number", 1),
+        (start_words(mt="high"), "usage", 1),
+        (start_words("itbs600", "90"), "dose-not-reachable", 16),
+        (("session", "pause"), "no-session", 1),
+        (("session", "resume"), "no-session", 1),
+        (("session", "stop"), "no-session", 1),
+        (("session", "show", "4000000000"), "session-unknown", 1),
+    ],
+    ids=lambda value: " ".join(value[8:]) if isinstance(value, tuple) else str(value),
+)
+def test_a_wrong_command_is_refused_in_one_sentence_and_arms_nothing(
+    one: System, words: tuple[str, ...], code: str, status: int
+) -> None:
+    at = boot_us()
+    is_refused(one, words, code, status)
+    assert one.truth.events("arm", after=at) == []
+    assert one.status()["guard"]["state"] == "idle"
+
+
+def test_an_acknowledgement_without_a_cause_changes_nothing(one: System) -> None:
+    assert one.tmsctl("acknowledge") == (0, "The guard is idle.\n", "")
+
+
+def test_a_reduced_dose_is_given_when_a_person_accepts_it(one: System) -> None:
+    run = one.start_session(protocol="itbs600", mt=90.0, reduced=True)
+    until(lambda: one.truth.events("arm")[-1].says["mso"] == 100, "armed at full output")
+    one.call("session.stop")
+    one.is_stopped(run)
+
+
+def test_a_second_session_is_refused_while_one_runs(one: System) -> None:
+    run = one.start_session()
+    is_refused(one, start_words(), "session-open", 1)
+    one.until_given(run, 2)
+    one.call("session.stop")
+    one.is_stopped(run)
+
+
+def test_a_second_tmsd_and_a_second_guard_are_refused_in_one_folder(one: System) -> None:
+    for name, said in (("tmsd", "Another tmsd"), ("tms-guard", "another guard already runs")):
+        done = started(name, one.config)
+        assert done.returncode == 1
+        (sentence,) = done.stderr.splitlines()
+        assert sentence.startswith(f"{name}: {said}"), sentence
+    assert one.status()["guard"]["state"] == "idle"
+
+
+def started(name: str, config: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [PROGRAMS / name, "--config", config],
+        capture_output=True, text=True, timeout=DEADLINE_S, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["tmsd", "tms-guard"])
+@pytest.mark.parametrize(
+    ("more", "key"),
+    [("[guards]\ncpu = 1\n", "guards"), ("[limits]\nmso_max_pct = '30'\n", "mso_max_pct")],
+)
+def test_a_wrong_configuration_is_refused_in_one_sentence(
+    tmp_path: Path, name: str, more: str, key: str
+) -> None:
+    config = tmp_path / "tmsctl.toml"
+    config.write_text(
+        f'[paths]\nruntime = "{tmp_path}/r"\nstate = "{tmp_path}/s"\n'
+        f'[device]\ndriver = "tmslink"\nurl = "/dev/none"\n{more}'
+    )
+    done = started(name, config)
+    assert done.returncode == 1
+    (sentence,) = done.stderr.splitlines()
+    assert sentence.startswith(f"{name}: {config}: ")
+    assert key in sentence
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_port_that_is_missing_busy_or_foreign_is_told_and_the_right_one_is_found() -> None:
+    with system(seed=9) as whole:
+        whole.write_config(str(whole.port), "[limits]\nmso_max_pct = 30\n")
+        whole.start_tmsd()
+        until(lambda: whole.status()["device"]["link"].startswith("port-missing"), "missing")
+        is_refused(whole, start_words(mt="50"), "dose-not-reachable", 16)  # 40 %MSO
+        sentence = is_refused(whole, start_words(), "device-unreachable", 2)
+        assert "port-missing" in sentence
+
+        master, slave = pty.openpty()
+        try:
+            tty.setraw(slave)
+            fcntl.flock(slave, fcntl.LOCK_EX)  # as other programs hold a port
+            whole.port.symlink_to(os.ttyname(slave))
+            until(lambda: whole.status()["device"]["link"].startswith("port-busy"), "busy")
+            sentence = is_refused(whole, start_words(), "device-unreachable", 2)
+            assert "port-busy" in sentence
+
+            fcntl.flock(slave, fcntl.LOCK_UN)
+            until(lambda: "not-a-stimulator" in whole.status()["device"]["link"], "foreign")
+            sentence = is_refused(whole, start_words(), "device-unreachable", 2)
+            assert "not-a-stimulator" in sentence
+            status, out, _ = whole.tmsctl("status")
+            assert (status, "not-a-stimulator" in out) == (2, True)
+        finally:
+            os.close(slave)
+            os.close(master)
+        whole.start_simulator()
+        whole.until_disarmed("idle")
+        assert whole.truth.events("arm") == []
+        whole.works_again()
+
+
+# -- what is left ----------------------------------------------------------------------------------
+
+
+def test_nothing_is_left_running_and_the_folder_serves_again_even_after_sigkill() -> None:
+    with system(seed=10) as whole:
+        whole.start()
+        whole.end()
+        assert [path.name for path in whole.runtime.glob("*.unclean")] == []
+        whole.start()  # sockets and locks of the life before are no obstacle
+        whole.delivering()
+        guard = whole.guard_pid
+        whole.kill("tmsd")
+        whole.signal(guard, signal.SIGKILL)
+        whole.kill("tmssim")
+        until(lambda: whole.left() == {}, "all have ended")
+        whole.start_simulator()
+        whole.start_tmsd()
+        whole.until_disarmed("safe")
+        until(lambda: whole.causes() == ["unclean-start"], "the guard says why")
+        whole.acknowledge()
+        whole.works_again()
