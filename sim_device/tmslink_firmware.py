@@ -84,7 +84,8 @@ class Firmware:
             else:
                 self.machine.stop()
             self._send_owed_status()
-        self.advance(now_us)  # a FIRE may be due at once
+        if self.machine.state is State.FIRING:
+            self.advance(now_us)  # a FIRE may be due at once
 
     def advance(self, now_us: int) -> None:
         """Act now: all that was due happens, in its order; pulses found too late are skipped."""
@@ -100,15 +101,15 @@ class Firmware:
 
     def next_event_us(self) -> int | None:
         """Next instant at which something happens without the host."""
+        # Written out, because it is asked several times an event.
         at = self.machine.next_event_us()
         if self.sender.session:
-            at = self._status_at if at is None else min(at, self._status_at)
-            if self.machine.state is not State.LATCHED:
-                at = min(at, self._fed_at + DEAD_MAN_US)
+            if at is None or self._status_at < at:
+                at = self._status_at
+            if self.machine.state is not State.LATCHED and self._fed_at + DEAD_MAN_US < at:
+                at = self._fed_at + DEAD_MAN_US
         held = self.sender.next_event_us()
-        if held is not None:
-            at = held if at is None else min(at, held)
-        return at
+        return at if held is None or (at is not None and at <= held) else held
 
     def take_output(self) -> bytes:
         """Bytes for the host since the last call."""

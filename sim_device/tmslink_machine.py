@@ -79,12 +79,13 @@ class Machine:
         """Next instant at which something happens by itself."""
         at = self.faults.next_us()
         if self.state in _ARMED:
-            idle_at = self._active_at + ARMED_IDLE_US
-            at = idle_at if at is None else min(at, idle_at)
+            own_at = self._active_at + ARMED_IDLE_US
             if self.state is State.ARMING:
-                at = min(at, self.unit.charged_at_us())
+                own_at = min(own_at, self.unit.charged_at_us())
             elif self._lease is not None:
-                at = min(at, self._lease.due_us())
+                own_at = min(own_at, self._lease.due_us())
+            if at is None or own_at < at:
+                at = own_at
         return at
 
     def happen(self, found_us: int) -> None:

@@ -55,7 +55,6 @@ evidence = "from memory, unverified"
 reviewer = ""
 [exceeds]
 pulses_60s_max = 600
-train_us_max = 10_000_000
 train_gap_min_us = 2_000_000
 reason = "Sessions of a test follow each other without the rest that a patient gets."
 """
@@ -414,6 +413,11 @@ class System:
         assert self.recoveries <= RECOVERIES_MAX, "this machine is away too often to judge anything"
 
     # -- what must be so -----------------------------------------------------------------------
+
+    def until_logged(self, *events: str, after: int) -> int:
+        """Until the device has done one of these; returns when it did."""
+        until(lambda: self.truth.events(*events, after=after), f"{events} of the device")
+        return self.truth.events(*events, after=after)[0].at
 
     def no_pulse_after(self, at: int, bound_us: int) -> None:
         """By the physics, and nothing was armed again since."""

@@ -87,10 +87,9 @@ def test_a_limit_that_is_no_whole_number_cannot_exist(row: LimitRow, value: Any)
 
 @every
 def test_no_limit_can_be_changed_afterwards(row: LimitRow) -> None:
-    with pytest.raises(AttributeError):
-        setattr(GENERAL, row.name, row.absolute)
-    with pytest.raises(AttributeError):
-        setattr(row, "general", row.absolute)
+    for owner, name in ((GENERAL, row.name), (row, "general")):
+        with pytest.raises(AttributeError):
+            setattr(owner, name, row.absolute)
 
 
 def test_a_missing_limit_cannot_exist() -> None:
