@@ -83,7 +83,7 @@ class Bench:
         self.clock = DeviceClock(START, settings.clock_us, settings.drift_ppm)
         self.port = Port(self.device, self.to_device, self.to_host, self.clock, START)
         self.heard: list[tuple[BootUs, Any]] = []  # when, event
-        self.cycle = 0
+        self.permit_for_us = 50 * MS  # from each beat
         self.next_beat = START
         self.beaten_at = START
         self.restart()
@@ -108,7 +108,7 @@ class Bench:
     def beat(self) -> None:
         self.cycle += 1
         self.beaten_at = self.now
-        self.driver.beat(self.cycle, self.now, BootUs(self.now + 50 * MS))
+        self.driver.beat(self.cycle, self.now, BootUs(self.now + self.permit_for_us))
 
     def wait(self, duration_us: int) -> None:
         """Time passes with a beat every 10 ms."""

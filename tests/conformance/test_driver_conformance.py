@@ -233,10 +233,12 @@ def test_after_stop_no_pulse_leaves_whatever_was_going_on(
         b.work(TEN, rng.randrange(WORK_US))
         if framing_lost:
             b.to_device.send(rng.randbytes(rng.randrange(1, 80)), b.now)
+            b.to_device.flip = 1.0  # one bit of each write
         states.add(b.state)
         at_most = b.on_device(b.now) + STOP_US
         for _ in range(rng.choice((1, 1, 2, 3))):
             b.driver.stop(b.now)
+        b.to_device.flip = 0.0
         b.wait(300 * MS)
         assert all(at <= at_most for at in b.pulses_at())
         stopped = b.disarmed_at()
@@ -278,6 +280,18 @@ def test_disarm_ends_a_block_and_latches_nothing(bench: MakeBench) -> None:
     assert ended.delivered + ended.skipped < TEN.pulses
     assert ended.why
     assert b.state is DeviceState.IDLE  # and not LATCHED
+
+
+def test_a_beat_without_a_permit_lets_no_pulse_leave(bench: MakeBench) -> None:
+    b = bench().armed()
+    b.driver.fire(b.permit(TEN), b.now)
+    b.until(lambda: len(b.pulses_at()) == 4)
+    b.permit_for_us = 0
+    b.wait(b.next_beat - b.now)
+    at_most = b.last_beat_at()
+    b.wait(SECOND)
+    assert all(at <= at_most for at in b.pulses_at())
+    assert len(b.pulses_at()) < TEN.pulses
 
 
 @pytest.mark.parametrize("seed", range(20))
