@@ -27,7 +27,7 @@ def main() -> None:
     driver = registry.make("tmslink", url, _envelope(GENERAL), lambda transport: transport)
     no_plan = Trip("none", Action.HOLD, "no plans here")
     guard = Guard(driver, GENERAL, lambda _load: no_plan, None, realtime.now())
-    stop, service = StopSocket(folder / "stop.sock"), ServiceSocket(folder / "guard.sock")
+    stop, service = StopSocket(folder / "stop.sock"), ServiceSocket(folder / "guard.sock", 0)
     guard.report.timing = realtime.prepare(None)
     print(guard.report.timing, flush=True)
     signal.setitimer(signal.ITIMER_REAL, seconds)

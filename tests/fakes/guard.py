@@ -111,7 +111,7 @@ class FakeGuard:
             left_us=1_000_000, mso_pct=plan.mso.value if plan else 0, realised_permille=400,
             connected=int(self.connected), device_state=0, status_age_us=10_000,
             charge_permille=500, coil_dc=305, surface_dc=301, pulse_count=self.fired.total(),
-            overruns=0, late_max_us=0, model="fake", serial="F0000001", boot_count=1,
+            waiting="", overruns=0, late_max_us=0, model="fake", serial="F0000001", boot_count=1,
             link=self.link, timing="fake",
         )  # fmt: skip
 
@@ -184,6 +184,8 @@ class GuardServer:
 
     def __init__(self, guard: FakeGuard, runtime: Path, pid: int, step_s: float = 0.05) -> None:
         self.guard, self._pid, self._step_s = guard, pid, step_s
+        # The configuration lies beside the runtime folder in every test.
+        self._mark = ipc.settings_mark((runtime.parent / "tmsctl.toml").read_bytes())
         self.lock = threading.Lock()
         self._client: socket.socket | None = None
         path = runtime / "guard.sock"
@@ -223,7 +225,9 @@ class GuardServer:
                 if self._listener in ready:
                     self._drop()
                     self._client, _ = self._listener.accept()
-                    self.say([ipc.Welcome(ipc.LAYOUT, self._pid), self.guard.snapshot()])
+                    self.say(
+                        [ipc.Welcome(ipc.LAYOUT, self._pid, self._mark), self.guard.snapshot()]
+                    )
                     self.say(self.guard.repeat())
                 elif self._client in ready:
                     self._read()

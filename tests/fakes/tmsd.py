@@ -40,7 +40,7 @@ STATUS: Json = {
 SESSION: Json = {
     "id": 1, "patient": "P001", "operator": "AB", "protocol": "ctbs600", "state": "running",
     "planned": 600, "delivered": 0, "skipped": 0, "unknown": 0, "train": 1, "trains": 1,
-    "next_train_s": 0.0, "left_s": 40.0, "elapsed_s": 0.0,
+    "waiting": "", "next_train_s": 0.0, "left_s": 40.0, "elapsed_s": 0.0,
 }  # fmt: skip
 
 PREPARED: Json = {

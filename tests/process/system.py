@@ -44,12 +44,12 @@ mt_basis = "resting MT"
 pulses_per_burst = 3
 interval_us = 20_000
 burst_period_us = 200_000
-bursts_per_train = 50
-train_period_us = 10_000_000
+bursts_per_train = 30
+train_period_us = 6_000_000
 trains = 1
-pulses = 150
-span_us = 9_840_000
-cycle_us = 10_000_000
+pulses = 90
+span_us = 5_840_000
+cycle_us = 6_000_000
 source = "Made for tests: short, and dense enough that a pulse too many would be seen."
 evidence = "from memory, unverified"
 reviewer = ""
@@ -168,10 +168,11 @@ class Cable:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A session that was started, and how many pulses the device had given before."""
+    """A session that was started, when, and how many pulses the device had given before."""
 
     session: int
     before: int
+    began_at: int
 
 
 class System:
@@ -292,6 +293,7 @@ class System:
         if self._client is None:
 
             def connected() -> bool:
+                assert self.running["tmsd"].poll() is None, "tmsd has ended"
                 with suppress(CliError):
                     self._client = Client(self.runtime)
                 return self._client is not None
@@ -322,6 +324,9 @@ class System:
     def guard_pid(self) -> int:
         return int(self.call("system.info")["guard_pid"])
 
+    def until_new_guard(self, pid: int) -> None:
+        until(lambda: self.call("system.info")["guard_pid"] not in (None, pid), "a new guard")
+
     def until_disarmed(self, guard: str) -> None:
         """Guard in this state, device connected and disarmed."""
 
@@ -348,13 +353,13 @@ class System:
         asked = ORDER | order
         plan = self.call("session.prepare", **asked)["plan_hash"]
         while True:
-            run_before = len(self.truth.pulses())
+            before, began_at = len(self.truth.pulses()), boot_us()
             try:
                 started = self.call("session.start", **asked, plan_hash=plan)
             except CliError as error:
                 self._tell(error.code, error.sentence)
                 continue
-            return Run(started["session"], run_before)
+            return Run(started["session"], before, began_at)
 
     def given(self, run: Run) -> int:
         """Pulses of this session so far, by the physics. No other session has begun since."""
@@ -419,6 +424,15 @@ class System:
         until(lambda: self.truth.events(*events, after=after), f"{events} of the device")
         return self.truth.events(*events, after=after)[0].at
 
+    def until_device_disarmed(self) -> int:
+        """Returns when the device disarmed."""
+
+        def so() -> bool:
+            return self.truth.events("arm", "disarm")[-1].event == "disarm"
+
+        until(so, "the device disarms")
+        return self.truth.events("disarm")[-1].at
+
     def no_pulse_after(self, at: int, bound_us: int) -> None:
         """By the physics, and nothing was armed again since."""
         until(lambda: boot_us() > at + bound_us + 100_000, "the bound has passed")
@@ -447,6 +461,9 @@ class System:
     def is_stopped(self, run: Run) -> None:
         """The usual end after a STOP, and the way back."""
         self.until_disarmed("safe")
+        if self.session_state() == "paused":  # it had tripped a moment before
+            assert self.causes()[0] in NUISANCES
+            self.call("session.stop")
         assert self.session_state() == "stopped"
         self.dose_is_exact(run)
         self.acknowledge()
@@ -456,6 +473,11 @@ class System:
         if self.session_state() in ("starting", "running", "paused"):
             self.call("session.stop")
             self.until_disarmed("safe")
+        self.make_disarmed()
+
+    def make_disarmed(self) -> None:
+        """Nothing armed, nothing latched."""
+        until(lambda: self.status()["guard"]["state"] in ("idle", "safe"), "the guard disarms")
         if self.status()["guard"]["state"] == "safe":
             self.acknowledge()
         self.until_disarmed("idle")

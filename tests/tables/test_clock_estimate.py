@@ -68,10 +68,10 @@ def test_the_shortest_round_trip_is_forgotten_after_fifty_more() -> None:
     assert SAMPLES_KEPT == 50
     clock = ClockEstimate()
     observed(clock, START, 100, 100, 0)
-    for _ in range(49):
-        observed(clock, START, 400, 600, 0)
+    for longer_us in range(49):
+        observed(clock, START, 400 + longer_us, 600, 0)
         assert clock.error_us == 100
-    observed(clock, START, 400, 600, 0)
+    observed(clock, START, 400, 700, 0)
     assert clock.error_us == 500
 
 

@@ -151,6 +151,14 @@ def test_each_event_does_in_each_state_what_the_table_says(row: Row, state: Stat
     assert tuple(cause.code for cause in result.causes) == cell.causes
 
 
+@pytest.mark.parametrize("state", [STATES[0], STATES[2], STATES[3]])
+def test_a_state_cannot_be_changed_from_outside(state: State) -> None:
+    for name in ("causes", "mso", "since"):
+        if hasattr(state, name):
+            with pytest.raises(AttributeError):
+                setattr(state, name, getattr(state, name))
+
+
 def test_the_worst_cause_comes_first_and_equals_keep_the_order_of_the_rules() -> None:
     trips = (HELD, HOT, TIRED, STOP, Trip("second", Action.HOLD, ""))
     result = step(Armed(MSO, BEFORE), Tick(Verdict(Action.SAFE, trips), True, NOW))

@@ -90,6 +90,7 @@ def test_every_hazard_that_is_named_has_its_meaning_and_no_other_has() -> None:
 def daemon(tmp_path: Path) -> Iterator[Daemon]:
     paths = Paths(runtime=str(tmp_path / "run"), state=str(tmp_path / "state"))
     device = Device(driver="tmslink", url="/dev/none")
+    (tmp_path / "tmsctl.toml").touch()
     made = Daemon(tmp_path / "tmsctl.toml", Config(paths=paths, device=device))
     yield made
     made._journal.close()

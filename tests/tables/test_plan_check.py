@@ -62,11 +62,14 @@ TABLE: dict[str, tuple[View, View]] = {  # code: (on the limit, one unit beyond)
     "interval": (plan(train(0, 1, 1, 3, 20_000)), plan(train(0, 1, 1, 3, 19_999))),
     "rate-1s": (plan(train(0, 21, 50_000)), plan(train(0, 21, 49_999))),
     "rate-60s": (plan(train(0, 241, 250_000)), plan(train(0, 241, 249_999))),
-    "train-length": (
-        plan(train(0, 2, 1_800_000_000)),
-        plan(train(0, 2, 1_800_000_001)),
+    "train-length": (  # the longest train counts, wherever it stands
+        plan(train(0), train(10 * SECOND, 2, 1_800_000_000), train(1_900 * SECOND)),
+        plan(train(0), train(10 * SECOND, 2, 1_800_000_001), train(1_900 * SECOND)),
     ),
-    "train-gap": (plan(train(0), train(5_000_000)), plan(train(0), train(4_999_999))),
+    "train-gap": (  # from the last pulse of a train
+        plan(train(0), train(6 * SECOND, 2, SECOND), train(12_000_000)),
+        plan(train(0), train(6 * SECOND, 2, SECOND), train(11_999_999)),
+    ),
     "session-pulses": (
         plan(train(0, 1_500, 800_000), train(1_300 * SECOND, 1_500, 800_000)),
         plan(train(0, 1_500, 800_000), train(1_300 * SECOND, 1_501, 800_000)),

@@ -178,10 +178,12 @@ WATCH_VIEWS = (
     permits("refused", facts(refusals=2)),
     trips("refused", facts(refusals=3)),
     permits("session-long", facts(session_since=None)),
+    permits("session-long", facts(session_since=at(0))),
     permits("session-long", facts(session_since=at(2_700_000_000))),
     trips("session-long", facts(session_since=at(2_700_000_001))),
     trips("session-long", facts(session_since=at(-1))),
     permits("armed-idle", facts(energy_at=None)),
+    permits("armed-idle", facts(energy_at=at(0))),
     permits("armed-idle", facts(energy_at=at(59_999_999))),
     trips("armed-idle", facts(energy_at=at(60_000_000))),
     trips("armed-idle", facts(energy_at=at(-1))),
@@ -233,6 +235,8 @@ GATE_VIEWS = (
     trips("not-granted", request(granted_pulses=0)),
     permits("interval", request(block=block(bursts=1, per_burst=3, interval_us=20_000))),
     trips("interval", request(block=block(bursts=1, per_burst=3, interval_us=19_999))),
+    permits("interval", request(block=block(bursts=1, per_burst=2, interval_us=20_000))),
+    trips("interval", request(block=block(bursts=1, per_burst=2, interval_us=19_999))),
     permits("interval", request(block=block(50, 2, 60_000, 3, 20_000))),
     trips("interval", request(block=block(50, 2, 59_999, 3, 20_000))),
     permits("interval", request(sent=sent(20_000))),
@@ -305,16 +309,32 @@ def test_nothing_wrong_is_a_permit_without_a_reason() -> None:
     assert gate(PERMIT, ASKED, LIMITS) == PERMIT
 
 
-def test_a_reason_says_both_numbers() -> None:
-    near, long = sent(*(us + 4_999_999 for us in TRAIN)), block(bursts=2, period_us=10_000_001)
-    verdicts = (
-        (watch(facts(cycle_gap_us=40_001), LIMITS, NOW), ("40001", "40000")),
-        (gate(PERMIT, request(sent=near), LIMITS), ("4999999", "5000000")),
-        (gate(PERMIT, request(block=long), LIMITS), ("10000001", "10000000")),
-    )
-    for verdict, numbers in verdicts:
-        for trip in verdict.trips:
-            assert all(number in trip.detail for number in numbers), trip
+NUMBERS: tuple[tuple[Facts | Request, str, str], ...] = (
+    (facts(cycle_gap_us=40_001), "40001", "40000"),
+    (facts(service_seen_at=at(1_000_001)), "1000001", "1000000"),
+    (facts(status={"asked_at": at(60_001)}), "60001", "60000"),
+    (facts(status={"surface_dc": 411}), "41.1", "41.0"),
+    (facts(status={"pulse_count": 1_011}), "1011", "1000..1010"),
+    (facts(realised_permille=531), "53.1", "50"),
+    (facts(ready_seen=False, armed_since=at(4_000_001)), "4000001", "4000000"),
+    (facts(session_since=at(2_700_000_001)), "2700000001", "2700000000"),
+    (facts(energy_at=at(60_000_001)), "60000001", "60000000"),
+    (request(sent=sent(*(us + 4_999_999 for us in TRAIN))), "4999999", "5000000"),
+    (request(block=block(bursts=2, period_us=10_000_001)), "10000001", "10000000"),
+    (request(block=block(bursts=1, per_burst=3, interval_us=19_999)), "19999", "20000"),
+    (request(block=TWENTY, sent=sent(49_999)), "21 ", "20 "),
+    (request(session_pulses=2_991), "3001", "3000"),
+    (request(granted_pulses=9), "10", "9"),
+)
+
+
+@pytest.mark.parametrize(("given", "value", "limit"), NUMBERS)
+def test_a_reason_says_both_numbers(given: Facts | Request, value: str, limit: str) -> None:
+    verdict = watch(given, LIMITS, NOW) if isinstance(given, Facts) else gate(PERMIT, given, LIMITS)
+    assert verdict.trips
+    for trip in verdict.trips:
+        assert value in trip.detail
+        assert limit in trip.detail
 
 
 # -- all of them together --------------------------------------------------------------------

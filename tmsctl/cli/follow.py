@@ -185,7 +185,7 @@ def _refuse_failed_checks(checks: list[Json]) -> None:
     if failed:
         raise CliError(
             failed[0]["code"],
-            f"The session cannot start: {failed[0]['detail']}",
+            f"The session cannot start: {failed[0]['detail'].rstrip('.')}.",
             f"Put right what is marked NO ({len(failed)} of {len(checks)}) and start again.",
             EXIT_LIMIT,
         )

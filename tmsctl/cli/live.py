@@ -70,6 +70,9 @@ def headline(status: Json, age_s: float) -> Headline:
             "NO LINK", "bold red", sentence, "check its power, its cable and [device] url"
         )
     if session is not None:
+        if session["state"] == "running" and session["waiting"]:
+            sentence = f"A limit holds the next train back, {session['waiting']}."
+            return Headline("WAITING", "bold yellow", sentence, "")
         return _OF_SESSION[session["state"]]
     if guard["state"] == "idle":
         return Headline("READY", "bold green", "Disarmed; a session can be started.", "")

@@ -370,10 +370,11 @@ class Guard:
         if not isinstance(minted, Permit):
             # Held for the sake of a limit, the rest of the train begins later; it is not skipped.
             play.keeps_rhythm = False
+            play.waiting = f"{minted.trips[0].code}: {minted.trips[0].detail}"
             if minted.action is Action.SAFE:
                 self._step(machine.Tick(minted, False, now), now)
             return
-        play.intent, play.keeps_rhythm = None, True
+        play.intent, play.keeps_rhythm, play.waiting = None, True, ""
         ticket = self.driver.fire(minted, now)
         play.open = OpenBlock(intent, block, request.start_at, now, ticket)
 

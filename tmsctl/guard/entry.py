@@ -19,6 +19,7 @@ from tmsctl.guard.plans import plan_for
 from tmsctl.guard.runtime import Runtime, seconds
 from tmsctl.guard.settings import Settings, SettingsError, read
 from tmsctl.guard.sockets import ServiceSocket, StopSocket
+from tmsctl.ipc.messages import settings_mark
 from tmsctl.ipc.notify import notify
 from tmsctl.safety.limits import Limits
 from tmsctl.stimulation.protocol import ProtocolFileError, load_library
@@ -31,7 +32,8 @@ def main() -> int:
         settings = read(arguments.config)
         if arguments.safe_off:
             return _safe_off(settings)
-        return _guard(settings, arguments.linger_s)
+        mark = settings_mark(arguments.config.read_bytes())
+        return _guard(settings, mark, arguments.linger_s)
     except (SettingsError, ProtocolFileError, ValueError, OSError) as error:
         print(f"tms-guard: {error}", file=sys.stderr)
         return 1
@@ -82,7 +84,7 @@ def _safe_off(settings: Settings) -> int:
     return 0
 
 
-def _guard(settings: Settings, linger_s: float | None) -> int:
+def _guard(settings: Settings, mark: int, linger_s: float | None) -> int:
     library = load_library(settings.protocol_folders)
     runtime = settings.runtime
     runtime.mkdir(mode=0o750, parents=True, exist_ok=True)
@@ -99,7 +101,7 @@ def _guard(settings: Settings, linger_s: float | None) -> int:
     driver = _driver(
         settings, lambda inner: RecordingTransport(inner, realtime.now, flight.records)
     )
-    stop, service = StopSocket(runtime / "stop.sock"), ServiceSocket(runtime / "guard.sock")
+    stop, service = StopSocket(runtime / "stop.sock"), ServiceSocket(runtime / "guard.sock", mark)
     guard = Guard(
         driver,
         settings.limits,

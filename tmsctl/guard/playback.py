@@ -61,6 +61,7 @@ class Playback:
     delivered: int = 0  # since loading, unknown ones counted in full
     skipped: int = 0
     origin: BootUs | None = None  # planned time 0 on our clock; None until armed
+    waiting: str = ""  # CODE: why the next block is held back
     keeps_rhythm: bool = False  # a block has run since the time line was laid
     since: BootUs | None = None  # first arming
     open: OpenBlock | None = None

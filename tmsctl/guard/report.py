@@ -171,6 +171,7 @@ class Reporter:
             trains=len(play.plan.trains) if play else 0,
             next_in_us=play.next_in_us(now) if play else -1,
             left_us=play.left_us(now) if play else -1,
+            waiting=play.waiting if play and play.running else "",
             mso_pct=play.plan.mso.value if play else 0,
             realised_permille=device.last_realised,
             connected=int(status is not None),

@@ -73,9 +73,13 @@ class StopSocket:
 
 
 class ServiceSocket:
-    """Serves one tmsd at a time. A client that does not read is cut off, never waited for."""
+    """Serves one tmsd at a time, of our layout and configuration.
 
-    def __init__(self, path: Path) -> None:
+    A client that does not read is cut off, never waited for.
+    """
+
+    def __init__(self, path: Path, settings_mark: int) -> None:
+        self._welcome = ipc.Welcome(ipc.LAYOUT, os.getpid(), settings_mark)
         path.unlink(missing_ok=True)
         kind = socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK
         self._listener = socket.socket(socket.AF_UNIX, kind)
@@ -101,7 +105,7 @@ class ServiceSocket:
             return
         client.setblocking(False)
         self._client = client
-        self.send([ipc.Welcome(ipc.LAYOUT, os.getpid())])
+        self.send([self._welcome])
 
     def read(self) -> list[ipc.ToGuard]:
         """Messages of a welcomed client; wrong ones end the connection."""
@@ -124,7 +128,8 @@ class ServiceSocket:
                 self.drop()
                 break
             if isinstance(message, ipc.Welcome):
-                self.welcomed = message.layout == ipc.LAYOUT
+                mine = self._welcome
+                self.welcomed = message._replace(pid=mine.pid) == mine
             if not self.welcomed:
                 self.drop()
                 break

@@ -52,6 +52,7 @@ class Welcome(NamedTuple):
 
     layout: Annotated[int, U32, "LAYOUT: checksum over all messages of this table"]
     pid: Annotated[int, U32, "process id of the sender"]
+    settings: Annotated[int, U32, "`settings_mark` of the configuration file it was started with"]
 
 
 @message(0x02, _TO_GUARD, Effect.SUSTAIN)
@@ -133,6 +134,9 @@ class Snapshot(NamedTuple):
     trains: Annotated[int, U16, "trains of the plan"]
     next_in_us: Annotated[int, I64, "until the next train begins; 0 while one runs; -1 unknown"]
     left_us: Annotated[int, I64, "until the last pulse, without pauses; -1 when no plan"]
+    waiting: Annotated[
+        str, text(120), "CODE: why the next block is held back; empty when it is not"
+    ]
     mso_pct: Annotated[int, U8, "planned intensity, %MSO"]
     realised_permille: Annotated[int, U16, "realised intensity of the last pulse, permille of MSO"]
     connected: Annotated[int, U8, "1 when a device answers"]
@@ -230,6 +234,12 @@ MESSAGE_SIZE_MAX: Final = 1 + max(spec.layout.size for spec in TABLE.specs)
 
 ToGuard = Welcome | Alive | Load | Run | Grant | Pause | Unload | Acknowledge | Recorded
 ToService = Welcome | Snapshot | Transition | Refused | Want | BlockOutcome | PulseRecord
+
+
+def settings_mark(configuration: bytes) -> int:
+    """Tells configuration files apart, so that a guard with old limits serves no new tmsd."""
+    return zlib.crc32(configuration)
+
 
 _CODES: Final = {spec.make: spec.code for spec in TABLE.specs}
 

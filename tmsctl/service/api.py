@@ -149,6 +149,7 @@ class SessionStatus(Result):
     unknown: int
     train: int
     trains: int
+    waiting: str
     next_train_s: float | None
     left_s: float | None
     elapsed_s: float

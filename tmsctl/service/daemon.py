@@ -82,6 +82,7 @@ class Daemon:
         self._server = Server(self._call, self._closed)
         self._link = GuardLink(
             config.runtime / "guard.sock",
+            ipc.settings_mark(config_path.read_bytes()),
             Listener(self._guard_up, self._hear, self._guard_down, self._no_guard, self._odd_guard),
         )
         self._process = GuardProcess(config_path, self._say)
@@ -91,7 +92,7 @@ class Daemon:
             self._journal,
             library,
             config.limits_in_force,
-            Ports(self._link.send, self._press_stop, self._publish, utc, boot_us),
+            Ports(self._link.send, self._publish, utc, boot_us),
         )
         self._methods: dict[str, tuple[type[api.Params], Handler]] = {
             "system.info": (api.Nothing, self._info),
@@ -182,14 +183,6 @@ class Daemon:
         if why != self._strange:  # it is told at every attempt
             self._strange = why
             self._say("guard-strange", why)
-
-    def _press_stop(self) -> None:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
-            line.setblocking(False)
-            try:
-                line.sendto(b"STOP tmsd", str(self._config.runtime / "stop.sock"))
-            except OSError as error:
-                self._say("stop-not-sent", f"STOP went by the guard's other socket: {error}.")
 
     async def _confirm(self, ask: Ask, within_s: float = CONFIRM_S) -> None:
         """Wait until the guard has done it; RefusedError when it refuses, is lost, or is silent."""

@@ -32,8 +32,8 @@ class Listener:
 class GuardLink:
     """Sends without waiting: a guard that does not read has hung, and the connection is ended."""
 
-    def __init__(self, path: Path, listener: Listener) -> None:
-        self._path, self._listener = path, listener
+    def __init__(self, path: Path, settings_mark: int, listener: Listener) -> None:
+        self._path, self._settings_mark, self._listener = path, settings_mark, listener
         self._line: socket.socket | None = None
 
     def send(self, item: ipc.ToGuard) -> None:
@@ -63,12 +63,18 @@ class GuardLink:
         """Until the guard closes the connection, or breaks the protocol."""
         why = "The guard closed the connection."
         try:
-            line.send(ipc.encode(ipc.Welcome(ipc.LAYOUT, os.getpid())))
             async with asyncio.timeout(WELCOME_S):
                 welcome = await _receive(line)
             if not isinstance(welcome, ipc.Welcome) or welcome.layout != ipc.LAYOUT:
                 self._listener.strange("The guard is of another version; install one version.")
                 return
+            if welcome.settings != self._settings_mark:
+                self._listener.strange(
+                    "The guard that runs was started with another configuration. One that tmsd "
+                    "started ends by itself within 30 s; restart any other."
+                )
+                return
+            line.send(ipc.encode(welcome._replace(pid=os.getpid())))
             self._line = line
             self._listener.up(welcome.pid)
             while (item := await _receive(line)) is not None:

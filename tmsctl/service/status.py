@@ -109,6 +109,7 @@ def _session(session: Session, snapshot: Snapshot | None, boot_us: int) -> api.S
         unknown=totals.doubtful if snapshot is not None else totals.counted - delivered,
         train=session.train,
         trains=len(session.plan.trains),
+        waiting="" if snapshot is None else snapshot.waiting,
         next_train_s=next_s,
         left_s=left_s,
         elapsed_s=(end_us - session.started_us) / _US,

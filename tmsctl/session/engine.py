@@ -116,9 +116,8 @@ class Engine:
         return ask(lambda: session.state is not State.STARTING, ipc.Run)
 
     def stop(self) -> Session:
-        """End the session; the STOP datagram goes first and by its own way."""
+        """End the session in good order: no more pulses, disarm, no latch."""
         session = self._needs_open()
-        self._ports.stop()
         self._end(session, State.STOPPED, "operator", "A person stopped the session.")
         return session
 

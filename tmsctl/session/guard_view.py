@@ -13,6 +13,9 @@ SNAPSHOT_AGE_MAX_US: Final = 500_000
 
 CAUSES_MAX: Final = 16
 
+DEVICE_CODES: Final = frozenset({"wrong-device", "status-age", "arm-refused", "arming-slow"})
+"""Causes that lie with the device, whatever was asked."""
+
 TO_DELIVER: Final = frozenset(spec_of(kind).code for kind in (Load, Run, Grant))
 """Messages that the guard refuses because of a limit, unless something worse is the matter."""
 
@@ -80,7 +83,7 @@ class GuardView:
     def refusal(self, item: Refused) -> RefusedError:
         """What the guard refused, as an error for whoever asked."""
         exit_bit = Exit.LIMIT if item.of_code in TO_DELIVER else Exit.USAGE
-        if self.last is not None and not self.last.connected:
+        if item.code in DEVICE_CODES or (self.last is not None and not self.last.connected):
             exit_bit = Exit.DEVICE
         elif self.safe:
             exit_bit = Exit.FAULT

@@ -50,7 +50,6 @@ class Ports:
     """All that the engine does to the world, besides its journal."""
 
     send: Callable[[ToGuard], None]  # to the guard; does nothing while it is absent
-    stop: Callable[[], None]  # the STOP datagram
     publish: Callable[[Event], None]  # at once, to whoever listens
     utc: Callable[[], datetime]
     boot_us: Callable[[], int]  # CLOCK_BOOTTIME
