@@ -458,21 +458,24 @@ class System:
         assert (record["delivered"], record["unknown"]) == (self.given(run), 0)
         return record
 
-    def is_stopped(self, run: Run) -> None:
-        """The usual end after a STOP, and the way back."""
-        self.until_disarmed("safe")
+    def is_ended(self, run: Run) -> None:
+        """The session was stopped: nothing is armed, and the record is exact."""
+        self.until_device_disarmed()
         if self.session_state() == "paused":  # it had tripped a moment before
             assert self.causes()[0] in NUISANCES
             self.call("session.stop")
         assert self.session_state() == "stopped"
         self.dose_is_exact(run)
-        self.acknowledge()
+        self.make_disarmed()
+
+    def end_session(self, run: Run) -> None:
+        self.call("session.stop")
+        self.is_ended(run)
 
     def make_idle(self) -> None:
         """No session, nothing latched: where every test of a shared system begins."""
         if self.session_state() in ("starting", "running", "paused"):
             self.call("session.stop")
-            self.until_disarmed("safe")
         self.make_disarmed()
 
     def make_disarmed(self) -> None:
@@ -486,8 +489,7 @@ class System:
         """A person acts, a new session starts, and pulses leave; then it is stopped."""
         run = self.start_session()
         self.until_given(run, 2)
-        self.call("session.stop")
-        self.is_stopped(run)
+        self.end_session(run)
 
 
 @contextmanager

@@ -118,8 +118,7 @@ def test_a_stopped_guard_leaves_no_pulse_and_trips_when_it_goes_on() -> None:
             whole.dose_is_exact(run)
             whole.acknowledge()
             whole.until_given(run, whole.given(run) + 2)  # resumed: it goes on
-            whole.call("session.stop")
-            whole.is_stopped(run)
+            whole.end_session(run)
 
 
 def test_a_killed_tmsd_makes_the_guard_stop_and_no_delivered_pulse_is_missing_afterwards() -> None:
@@ -159,8 +158,7 @@ def test_a_stopped_tmsd_makes_the_guard_stop_and_the_session_can_be_resumed() ->
             whole.dose_is_exact(run)
             whole.acknowledge()
             whole.until_given(run, whole.given(run) + 2)
-            whole.call("session.stop")
-            whole.is_stopped(run)
+            whole.end_session(run)
 
 
 def test_a_killed_stimulator_is_noticed_and_its_next_life_begins_disarmed() -> None:
@@ -206,8 +204,7 @@ def test_a_cable_that_is_pulled_out_leaves_no_pulse_and_the_session_can_be_resum
                 whole.dose_is_exact(run)  # read back: the device kept count
                 whole.acknowledge()
                 whole.until_given(run, whole.given(run) + 2)
-                whole.call("session.stop")
-                whole.is_stopped(run)
+                whole.end_session(run)
         finally:
             cable.cut()
 
@@ -240,27 +237,34 @@ def run_stop(whole: System) -> int:
     pytest.fail("STOP was never confirmed")
 
 
-def session_stop(whole: System) -> int:
-    assert whole.call("session.stop")["state"] == "stopped"
-    return boot_us()
-
-
-@pytest.mark.parametrize("way", [press_stop, run_stop, session_stop])
-def test_stop_ends_the_session_at_once(one: System, way: Any) -> None:
+@pytest.mark.parametrize("way", [press_stop, run_stop])
+def test_stop_ends_the_session_at_once_and_latches(one: System, way: Any) -> None:
     for _ in range(2):
         run = one.delivering()
         before = boot_us()
         at = way(one)
         one.no_pulse_after(one.until_logged("stop", after=before), 20_000)
         one.no_pulse_after(at, STOPPED_US)
-        one.is_stopped(run)
+        one.until_disarmed("safe")
+        one.is_ended(run)
+
+
+def test_a_session_that_is_ended_by_a_person_gives_no_pulse_any_more(one: System) -> None:
+    for _ in range(3):
+        run = one.delivering()
+        assert one.call("session.stop")["state"] == "stopped"
+        at = boot_us()
+        one.no_pulse_after(one.until_device_disarmed(), 0)
+        one.no_pulse_after(at, STOPPED_US)
+        one.is_ended(run)
 
 
 def test_stop_while_it_charges_lets_no_pulse_out(one: System) -> None:
     run = one.start_session(mt=100.0)  # 80 %MSO: it charges for most of a second
     at = press_stop(one)
     one.no_pulse_after(at, STOPPED_US)
-    one.is_stopped(run)
+    one.until_disarmed("safe")
+    one.is_ended(run)
 
 
 def test_pause_keeps_the_place_and_resume_goes_on_at_the_next_pulse(one: System) -> None:
@@ -272,8 +276,7 @@ def test_pause_keeps_the_place_and_resume_goes_on_at_the_next_pulse(one: System)
         one.no_pulse_after(at, STOPPED_US)
         one.dose_is_exact(run)
         one.until_given(run, one.given(run) + one.random.randint(1, 9))
-    one.call("session.stop")
-    one.is_stopped(run)
+    one.end_session(run)
     record = one.call("session.show", session=run.session)
     nexts = [block["first_pulse"] + block["delivered"] for block in record["blocks"]]
     firsts = [block["first_pulse"] for block in record["blocks"] if block["delivered"]]
@@ -416,16 +419,14 @@ def test_an_acknowledgement_without_a_cause_changes_nothing(one: System) -> None
 def test_a_reduced_dose_is_given_when_a_person_accepts_it(one: System) -> None:
     run = one.start_session(protocol="itbs600", mt=90.0, reduced=True)
     until(lambda: one.truth.events("arm")[-1].says["mso"] == 100, "armed at full output")
-    one.call("session.stop")
-    one.is_stopped(run)
+    one.end_session(run)
 
 
 def test_a_second_session_is_refused_while_one_runs(one: System) -> None:
     run = one.start_session()
     is_refused(one, start_words(), "session-open", 1)
     one.until_given(run, 2)
-    one.call("session.stop")
-    one.is_stopped(run)
+    one.end_session(run)
 
 
 def test_a_second_tmsd_and_a_second_guard_are_refused_in_one_folder(one: System) -> None:

@@ -112,6 +112,13 @@ def test_a_check_tells_the_two_numbers_compared(code: str) -> None:
     assert checks[code].next_step.endswith(".")
 
 
+def test_the_intensity_is_told_in_percent_of_the_motor_threshold() -> None:
+    details = {check.code: check.detail for check in check_plan(TABLE["ceiling-mt"][1], LIMITS)}
+    assert details["ceiling-mt"] == (
+        "60 %MSO is 120.24 % of the motor threshold, at most 120 % allowed"
+    )
+
+
 def test_a_single_pulse_has_no_interval_and_no_gap_to_judge() -> None:
     details = {check.code: check.detail for check in check_plan(plan(), LIMITS)}
     assert details["interval"].startswith("nothing to compare")

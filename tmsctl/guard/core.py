@@ -143,6 +143,10 @@ class Guard:
         if not isinstance(self.state, Idle) or (self.play and self.play.open):
             self.report.refuse(load, "wrong-state", "a plan is loaded only while disarmed")
             return
+        envelope = self.device.envelope
+        if envelope is None:
+            self.report.refuse(load, "no-device", "no stimulator has answered yet")
+            return
         planned = self._plan_for(load)
         if isinstance(planned, Trip):
             self.report.refuse(load, planned.code, planned.detail)
@@ -154,14 +158,14 @@ class Guard:
         self._unload()
         self.device.seen = PulseTimes(limits.train_gap_min_us)
         self._sent = self._sent.with_gap(limits.train_gap_min_us)
-        info, envelope = self.driver.info, self.device.envelope
+        info = self.driver.info
         self.play = Playback(
             plan=plan,
             session_no=load.session_no,
             limits=tightened(limits, plan),
             position=load.first_pulse,
-            lease_max_us=min(info.lease_max_us, envelope.block_max_us if envelope else 0),
-            pulses_max=envelope.block_pulses_max if envelope else 1,
+            lease_max_us=min(info.lease_max_us, envelope.block_max_us),
+            pulses_max=envelope.block_pulses_max,
             lead_us=info.lead_us,
             sent=self._sent,
         )

@@ -149,9 +149,7 @@ class Runtime:
         elif self._alone_since is None:
             self._alone_since = at
         alone_us = 0 if self._alone_since is None else at - self._alone_since
-        return (
-            self._linger_us is not None and alone_us > self._linger_us and not self._guard.energised
-        )
+        return self._linger_us is not None and alone_us > self._linger_us
 
 
 def seconds(value: float) -> int:
