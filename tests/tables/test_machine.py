@@ -73,6 +73,7 @@ FREE = Cell(Idle(), Effect.NOTHING, ("acknowledged",))
 TO_SAFE = Cell(Safe((HOT, TIRED)), Effect.STOP, ("coil-hot", "armed-idle"))
 STOPPED = Cell(Safe((STOP, HOT, HELD)), Effect.STOP, ("stop", "coil-hot", "unresolved"))
 LATCHES = Cell(Safe((STOP,)), Effect.STOP, ("stop",))
+ADDED = Cell(Safe((HOT, STOP)), Effect.STOP, ("coil-hot", "stop"))  # the first cause stays first
 
 
 def refused(*causes: str) -> Cell:
@@ -102,8 +103,8 @@ ROWS = (
     Row(Tick,         "disarm", True,  STAYS, STAYS,   TO_IDLE, TO_IDLE),
     Row(Tick,         "safe",   False, STAYS, STAYS,   TO_SAFE, TO_SAFE),
     Row(Tick,         "safe",   True,  STAYS, STAYS,   TO_SAFE, TO_SAFE),
-    Row(Tick,         "stop",   False, STAYS, LATCHES, STOPPED, STOPPED),
-    Row(Tick,         "stop",   True,  STAYS, LATCHES, STOPPED, STOPPED),
+    Row(Tick,         "stop",   False, ADDED, LATCHES, STOPPED, STOPPED),
+    Row(Tick,         "stop",   True,  ADDED, LATCHES, STOPPED, STOPPED),
     Row(ArmAsked,     "permit", False, SORRY, ARMS,    SORRY,   SORRY),
     Row(ArmAsked,     "hold",   False, SORRY, refused("unresolved"),               SORRY, SORRY),
     Row(ArmAsked,     "disarm", False, SORRY, refused("armed-idle", "unresolved"), SORRY, SORRY),
@@ -184,7 +185,9 @@ def test_whatever_happens_every_change_has_a_cause_and_a_lawful_way(
         after = result.state
         if after != state:
             assert result.causes
-            if isinstance(state, Safe):
+            if isinstance(state, Safe) and isinstance(after, Safe):
+                assert after.causes[: len(state.causes)] == state.causes  # only added to
+            elif isinstance(state, Safe):
                 assert isinstance(happened, Acknowledged)
                 assert isinstance(after, Idle)
             if isinstance(after, Arming):

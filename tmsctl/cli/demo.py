@@ -52,6 +52,7 @@ supervise = true
 
 RECOVERIES_MAX: Final = 10
 SLOW_COMPUTER: Final = ("cycle-gap", "status-age", "service-lost")
+DEVICE_STARVED: Final = ("dead man", "permit expired")  # the emulator got no processor in time
 RECOVERY: Final = (
     "This computer took the processor away for longer than the guard tolerates, so it tripped, "
     "as it must.\n"
@@ -102,7 +103,11 @@ def _tripped_by_a_slow_computer(client: Client) -> bool:
     causes = status["guard"]["causes"]
     paused = status["session"] is not None and status["session"]["state"] == "paused"
     tripped = paused and status["guard"]["state"] == "safe" and bool(causes)
-    return tripped and causes[0]["code"] in SLOW_COMPUTER
+    if not tripped:
+        return False
+    cause = causes[0]
+    starved = cause["code"] == "disarmed-itself" and cause["detail"].endswith(DEVICE_STARVED)
+    return starved or cause["code"] in SLOW_COMPUTER
 
 
 def _until_idle(runtime: Path) -> None:

@@ -157,7 +157,8 @@ class DeviceView:
             if 0 <= passed <= block.block.pulses:
                 self._end(holder, passed, 0, "connection lost; delivered pulses by the counter")
             else:
-                self._end_unknown(holder, "connection lost; the counter proves nothing")
+                why = "connection lost; the counter proves nothing"
+                self._end_unknown(holder, why, status.asked_at)
         elif self.count is not None and status.pulse_count != self.count:
             self.strangers += abs(status.pulse_count - self.count)
         self.count = status.pulse_count
@@ -247,11 +248,13 @@ class DeviceView:
             self.refusals = 0
         self._close(play, block, delivered, skipped, 1 if refused else 0, why)
 
-    def _end_unknown(self, play: Playback, why: str) -> None:
+    def _end_unknown(self, play: Playback, why: str, now: BootUs) -> None:
+        """Nobody can say how much of the block left; at most what was due by now, in time."""
         block = play.open
         assert block is not None
         pulses = block.block.pulses
-        play.sent.extend(block.start_at + block.block.offset_us(place) for place in range(pulses))
+        times = (block.start_at + block.block.offset_us(place) for place in range(pulses))
+        play.sent.extend(at for at in times if at <= now)
         play.position = block.intent.slice.first_pulse + pulses
         play.delivered += pulses  # unknown counts as delivered
         self._close(play, block, len(block.places), 0, 2, why)

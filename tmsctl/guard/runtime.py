@@ -87,14 +87,14 @@ class Runtime:
             if not passed and stopped_by is None and not (greeted and not service.welcomed):
                 continue
             at = now()
+            if service.welcomed and not greeted:
+                guard.report.repeat(guard.state, at)
+            greeted = service.welcomed
             outputs = guard.cycle(Inputs(stopped_by, service.welcomed, commands), at)
             if stopped_by is not None:
                 stop.answer(b"ACCEPTED")
             commands = []
             service.send(outputs)
-            if service.welcomed and not greeted:
-                guard.report.repeat(guard.state, at)
-            greeted = service.welcomed
             self._after(passed, at, woken_at - timer.deadline if passed else 0)
             if self._may_leave(at):
                 return

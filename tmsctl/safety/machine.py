@@ -114,7 +114,11 @@ def step(state: State, event: Event) -> Step:
 
 def _tick(state: State, tick: Tick) -> Step:
     match state:
-        case Safe():
+        case Safe(causes):
+            known = {cause.code for cause in causes}
+            later = tuple(t for t in latching(tick.verdict).trips if t.code not in known)
+            if later:
+                return Step(Safe(causes + later), Effect.STOP, causes + later)
             return Step(state, Effect.NOTHING, ())
         case Idle():
             verdict = latching(tick.verdict)

@@ -203,7 +203,10 @@ class Engine:
             return
         session.pausing = False
         if item.session == ipc.Session.COMPLETE:
-            if session.totals.open_pulses == 0:
+            if session.totals.doubtful:
+                detail = f"{session.totals.doubtful} pulses are unknown and count as delivered."
+                self._end(session, State.STOPPED, "outcome-unknown", detail)
+            elif session.totals.open_pulses == 0:
                 self._end(session, State.COMPLETE, "complete", "The plan is at its end.")
         elif session.state is State.RUNNING:
             self._paused_by_guard(session, "paused", "The guard paused the plan.")
