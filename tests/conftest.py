@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import hypothesis
 import pytest
+
+# A slow machine is no failure: the default of 200 ms an example would be a wall-clock assertion.
+hypothesis.settings.register_profile("tmsctl", deadline=None)
+hypothesis.settings.load_profile("tmsctl")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

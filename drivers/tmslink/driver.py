@@ -73,6 +73,7 @@ class TmslinkStimulator:
         self._try_at = BootUs(0)
         self._hello_at = BootUs(0)
         self._nonce = 0
+        self._why_down = ""
         self._tighten: int | None = None  # sequence number of a TIGHTEN under way
         self._events: list[DriverEvent] = []
         self._coil_type = 0
@@ -82,18 +83,16 @@ class TmslinkStimulator:
         return -1 if self._port is None else self._port.fileno()
 
     def poll(self, now: BootUs) -> list[DriverEvent]:
+        data = b""
         if self._port is not None:
             try:
                 data = self._port.read()
             except OSError as error:
                 self._lose(f"port-lost: {error.strerror or error}")
-                data = b""
-            for event in self._link.receive(data, now):
-                self._note(event, now)
-            if self._up and now - self._heard_at > SILENCE_MAX_US:
-                self._drop_session(
-                    f"device-silent: nothing heard for {SILENCE_MAX_US // MS} ms", now
-                )
+        for event in self._link.receive(data, now):
+            self._note(event, now)
+        if self._up and now - self._heard_at > SILENCE_MAX_US:
+            self._drop_session(f"device-silent: nothing heard for {SILENCE_MAX_US // MS} ms", now)
         if not self._up:
             self._look_for_device(now)
         events, self._events = self._events, []
@@ -173,12 +172,10 @@ class TmslinkStimulator:
             try:
                 self._port = self._open_port()
             except OSError as error:
-                self._events.append(LinkDown(str(error)))
+                self._down(str(error))
                 return
         elif self._nonce:  # an earlier HELLO stayed without an answer
-            self._events.append(
-                LinkDown("not-a-stimulator: the port is open, but nothing speaks tmslink there")
-            )
+            self._down("not-a-stimulator: the port is open, but nothing speaks tmslink there")
         self._nonce = (now ^ (now >> 32)) & 0xFFFF_FFFF or 1
         self._identity, self._hello_at = None, now
         self._write(
@@ -187,15 +184,21 @@ class TmslinkStimulator:
 
     def _lose(self, why: str) -> None:
         self.close()
-        self._link = Link()
+        self._link.close()
         self._identity, self._nonce, self._tighten = None, 0, None
-        self._events.append(LinkDown(why))
+        self._down(why)
+
+    def _down(self, why: str) -> None:
+        """Tell it once, not with every attempt."""
+        if why != self._why_down:
+            self._why_down = why
+            self._events.append(LinkDown(why))
 
     def _drop_session(self, why: str, now: BootUs) -> None:
         self._up = False
         self._identity, self._nonce, self._tighten = None, 0, None
         self._try_at = now
-        self._events.append(LinkDown(why))
+        self._down(why)
 
     def _note(self, event: Answered | Unanswered | wire.AnyMessage, now: BootUs) -> None:
         match event:
@@ -252,11 +255,9 @@ class TmslinkStimulator:
         self._heard(identity.device_time_us, now)
         if identity.protocol != wire.PROTOCOL_VERSION:
             self._nonce = 0
-            self._events.append(
-                LinkDown(
-                    f"wrong-version: the device speaks tmslink {identity.protocol}, "
-                    f"this driver {wire.PROTOCOL_VERSION}"
-                )
+            self._down(
+                f"wrong-version: the device speaks tmslink {identity.protocol}, "
+                f"this driver {wire.PROTOCOL_VERSION}"
             )
             return
         self._identity = identity
@@ -281,7 +282,7 @@ class TmslinkStimulator:
                 self._tighten = self._ask(wanted, now)
             return
         identity = self._identity
-        self._tighten, self._nonce, self._up = None, 0, True
+        self._nonce, self._up, self._why_down = 0, True, ""
         self._coil_type = identity.coil_type
         version = ".".join(str(part) for part in identity.firmware.to_bytes(4, "big"))
         self._events.append(

@@ -10,14 +10,20 @@ import contextlib
 import errno
 import fcntl
 import os
+import socket
 import termios
 from pathlib import Path
 from typing import Final
 
 import serial
 from serial.tools import list_ports
+from serial.urlhandler import protocol_socket
 
 READ_SIZE: Final = 4096
+CONNECT_WITHIN_S: Final = 0.03
+"""For TCP, in place of pyserial's 5 s: the guard waits no longer than this, and only while it has
+no device."""
+
 _FULL: Final = (errno.EAGAIN, errno.EWOULDBLOCK)
 
 
@@ -42,18 +48,22 @@ class SerialPort:
         `socket://HOST:PORT`.
         """
         path = _resolve(url)
+        self._is_socket = path.startswith("socket://")
+        protocol_socket.POLL_TIMEOUT = CONNECT_WITHIN_S
         try:
             self._port = serial.serial_for_url(
                 path, baudrate=baud, timeout=0, write_timeout=0, do_not_open=True
             )
-            if not path.startswith("socket://"):
+            if not self._is_socket:
                 self._port.exclusive = True
             self._port.open()
         except (OSError, ValueError) as error:
             raise _explain(path, error) from error
         self._fd = self._port.fileno()
         os.set_blocking(self._fd, False)
-        if not path.startswith("socket://"):
+        if self._is_socket:
+            _send_at_once(self._fd)
+        else:
             fcntl.ioctl(self._fd, termios.TIOCEXCL)  # a second program gets EBUSY, not our bytes
             _tell_empty_from_ended(self._fd)
             if isinstance(self._port, serial.Serial):
@@ -84,7 +94,12 @@ class SerialPort:
         return self._fd
 
     def close(self) -> None:
-        self._port.close()
+        if self._is_socket:
+            # pyserial's own close would sleep for 0.3 s.
+            self._port._socket.close()  # type: ignore[attr-defined] # noqa: SLF001
+            self._port.is_open = False
+        else:
+            self._port.close()
 
 
 def _resolve(url: str) -> str:
@@ -112,6 +127,12 @@ def _explain(path: str, error: OSError | ValueError) -> PortError:
     if number == errno.ENOTTY or (Path(path).exists() and not Path(path).is_char_device()):
         return PortError("port-wrong", f"{path} is not a serial port")
     return PortError("port-failed", f"{path} cannot be opened: {error}")
+
+
+def _send_at_once(fd: int) -> None:
+    """A STOP must not wait for the acknowledgement of a beat."""
+    with socket.socket(fileno=os.dup(fd)) as line:
+        line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _tell_empty_from_ended(fd: int) -> None:

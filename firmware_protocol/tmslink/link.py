@@ -75,10 +75,16 @@ class Link:
 
     def hello(self, message: AnyMessage, nonce: int) -> bytes:
         """Frame a HELLO; until IDENTITY echoes its nonce, the session stays closed."""
-        self.session = 0
+        self.close()
         self._nonce = nonce
-        self._sent = 0
         return self._frame(message, 0)
+
+    def close(self) -> None:
+        """No session any more. Commands under way end as Unanswered at their deadline.
+
+        Sequence numbers go on rising, so that no number ever names two commands.
+        """
+        self.session = 0
 
     def tell(self, message: AnyMessage) -> bytes:
         """Frame a message to which no answer is awaited."""

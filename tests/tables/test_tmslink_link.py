@@ -148,10 +148,12 @@ def test_our_own_bytes_coming_back_are_not_taken_for_the_device() -> None:
     assert link.receive(sent_by_device(LIMITS, 2), NOW) == [LIMITS]
 
 
-def test_hello_carries_no_session_and_restarts_our_numbers() -> None:
+def test_hello_carries_no_session_and_our_numbers_go_on() -> None:
     link = opened()
     link.tell(BEAT)
-    assert header(link.hello(HELLO, NONCE)) == (0x01, 0, 0)
+    assert header(link.hello(HELLO, NONCE))[:2] == (0x01, 0)
+    link.receive(sent_by_device(IDENTITY, 1, serial=None), NOW)
+    assert header(link.tell(BEAT)) == (0x08, SESSION, 2)  # no number ever names two commands
 
 
 def test_every_frame_we_send_has_the_session_and_the_next_number() -> None:

@@ -133,6 +133,7 @@ class DeviceView:
                 )
                 if not same:
                     self.count = None  # another counter, or another life of it
+                    self.seen.clear()  # and another clock
                 self.identity, self.envelope = identity, envelope
                 self.link = ""
             case LinkDown(why):

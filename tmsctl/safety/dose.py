@@ -11,6 +11,10 @@ WINDOWS_US = (1 * SECOND, 60 * SECOND)
 """Windows in which pulses are counted, for `pulses_1s_max` and `pulses_60s_max`."""
 
 
+KEPT_MAX = 4_096
+"""More than the absolute limits allow in the longest window: 25 a second for 60 s."""
+
+
 def peak(times: Sequence[int], window_us: int) -> int:
     """Most pulses in any half-open window [t, t + window). `times` are sorted."""
     worst = first = 0
@@ -29,7 +33,7 @@ class PulseTimes:
     def __init__(self, gap_us: int, keep_us: int = WINDOWS_US[-1]) -> None:
         self._gap_us = gap_us
         self._keep_us = keep_us
-        self._times: deque[int] = deque()
+        self._times: deque[int] = deque(maxlen=KEPT_MAX)
         self.run_started_at: int | None = None  # first pulse since the last gap of a train's length
 
     def add(self, at: int) -> None:
@@ -49,7 +53,15 @@ class PulseTimes:
         """The same pulses, with runs told apart by another gap."""
         other = PulseTimes(gap_us, self._keep_us)
         other.extend(self._times)
+        if self.run_started_at is not None and other.run_started_at == self._times[0]:
+            # The run may have begun before what is kept: assume what was known of it.
+            other.run_started_at = min(self.run_started_at, self._times[0])
         return other
+
+    def clear(self) -> None:
+        """Forget all: the clock of these times is another one from now on."""
+        self._times.clear()
+        self.run_started_at = None
 
     @property
     def newest(self) -> int | None:

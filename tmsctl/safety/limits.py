@@ -62,6 +62,9 @@ TABLE: Final[tuple[LimitRow, ...]] = (
            "D-01 asks 1 %MSO; read-back steps and charge tolerance added"),
 )  # fmt: skip
 
+SETTING_MAX: Final = 3_600_000_000
+"""An hour in microseconds; every limit fits, and every wire field holds it."""
+
 ROWS: Final[dict[str, LimitRow]] = {row.name: row for row in TABLE}
 
 
@@ -124,6 +127,10 @@ def site_limits(settings: Mapping[str, object]) -> Limits:
             raise ValueError(
                 f"limit {name} = {value} would loosen the limit; "
                 f"{'at most' if row.at_most else 'at least'} {row.general} {row.unit} is allowed"
+            )
+        if value > SETTING_MAX:
+            raise ValueError(
+                f"limit {name} = {value} is too large; at most {SETTING_MAX} is allowed"
             )
         values[name] = value
     return replace(GENERAL, **values)

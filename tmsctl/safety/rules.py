@@ -103,8 +103,8 @@ def _device_fault(f: Facts, _lim: Limits, _now: BootUs) -> str | None:
 def _coil_hot(f: Facts, lim: Limits, _now: BootUs) -> str | None:
     if f.status is None:
         return "coil temperature unknown"
-    # 0..60 C is what a working sensor can read at a head; outside, the reading is no evidence.
-    if 0 < f.status.surface_dc < 600 and f.status.surface_dc <= lim.coil_max_dc:
+    # A sensor at a head that reads 0 C or less is broken, and its reading no evidence.
+    if 0 < f.status.surface_dc <= lim.coil_max_dc:
         return None
     return f"coil surface at {f.status.surface_dc / 10} C, allowed {lim.coil_max_dc / 10} C"
 
