@@ -111,32 +111,33 @@ class VirtualPort:
         to_device, to_host = self.to_device, self.to_host
         while True:
             own_us = self.device.next_event_us()
-            at = to_us if own_us is None else min(to_us, self.clock.host(own_us))
-            for wire in (to_device, to_host):
-                arrival_us = wire.next_event_us(
-                    self.now_us - 1 if wire is to_device else self.now_us
-                )
-                if arrival_us is not None and arrival_us < at:
-                    at = arrival_us
+            at = own_at = to_us if own_us is None else min(to_us, self.clock.host(own_us))
+            written_us = to_device.next_event_us(self.now_us - 1)
+            if written_us is not None and written_us < at:
+                at = written_us
+            arrival_us = to_host.next_event_us(self.now_us)
+            if arrival_us is not None and arrival_us < at:
+                at = arrival_us
             at = self.now_us = max(at, self.now_us)
-            self._step(at)
+            if written_us is not None and written_us <= at:
+                # The device does first what is due.
+                self.device.receive(to_device.arrived(at), self.clock.device(at))
+                self._answered(at)
+            elif own_at <= at:
+                self.device.run_to(self.clock.device(at))
+                self._answered(at)
             if heard is not None and to_host.has_arrived(at):
                 heard(at)
             if at >= to_us:
                 return
 
-    def _step(self, at_us: int) -> None:
-        device, device_us = self.device, self.clock.device(at_us)
-        data = self.to_device.arrived(at_us)
-        if data:
-            device.receive(data, device_us)  # does first what is due
-        else:
-            device.run_to(device_us)
-        out = device.take_output()
+    def _answered(self, at_us: int) -> None:
+        """What the device has to say goes onto the wire."""
+        out = self.device.take_output()
         if out and self.plugged and self._open:
             self.to_host.send(out, at_us)
-        if device.clock_ppm != self.clock.ppm:
-            self.clock.set_ppm(device.clock_ppm, at_us)
+        if self.device.clock_ppm != self.clock.ppm:
+            self.clock.set_ppm(self.device.clock_ppm, at_us)
 
     def _check(self) -> None:
         if not (self._open and self.plugged):

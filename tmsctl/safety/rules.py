@@ -141,9 +141,11 @@ def _refused(f: Facts, _lim: Limits, _now: BootUs) -> str | None:
 
 
 def _rate_seen(f: Facts, lim: Limits, _now: BootUs) -> str | None:
-    for window_us, most in zip(WINDOWS_US, (lim.pulses_1s_max, lim.pulses_60s_max), strict=True):
-        if f.seen.too_many(most, window_us):
-            return f"more than {most} pulses in {window_us // 1_000_000} s left the coil"
+    second_us, minute_us = WINDOWS_US
+    if f.seen.too_many(lim.pulses_1s_max, second_us):
+        return f"more than {lim.pulses_1s_max} pulses in 1 s left the coil"
+    if f.seen.too_many(lim.pulses_60s_max, minute_us):
+        return f"more than {lim.pulses_60s_max} pulses in 60 s left the coil"
     return None
 
 
