@@ -65,6 +65,7 @@ class Firmware:
         self.machine = Machine(settings, self.faults, log, self.sender)
         self._log = log
         self._rng = rng
+        self._other_version = False  # the host of this session speaks another one than we
         self._received = 0  # newest sequence number of this session
         self._cycle = 0
         self._host_us = self._host_at = 0  # newest host time, and when it came
@@ -169,6 +170,8 @@ class Firmware:
             return Result.APPLIED
         if machine.state is State.LATCHED:
             return Result.WRONG_STATE
+        if self._other_version and kind is not Disarm:
+            return Result.WRONG_VERSION
         if values is None:
             return Result.BAD_VALUE
         if kind is Disarm:
@@ -189,6 +192,7 @@ class Firmware:
         machine.new_session(session)  # a lease that it ends is still told to the old one
         self.sender.open(session)
         self._received = self._cycle = 0
+        self._other_version = message.protocol != self.settings.protocol
         self._host_us = message.host_time_us
         self._host_at = self._fed_at = machine.now
         unit = self.settings

@@ -295,3 +295,17 @@ def test_a_value_out_of_its_range_is_answered_bad_value() -> None:
     host.give(frame(content + struct.pack("<I", crc32(content, seed))))
     assert host.events[-1] == Answered(sequence, m.Result.BAD_VALUE)
     assert host.state is m.State.IDLE
+
+
+@pytest.mark.parametrize("spoken", [m.PROTOCOL_VERSION, m.PROTOCOL_VERSION + 1])
+def test_a_host_of_another_version_can_disarm_and_stop_but_nothing_else(spoken: int) -> None:
+    host = Host(protocol=spoken)
+    host.hello()
+    host.beat()
+    mine = spoken == m.PROTOCOL_VERSION
+    wanted = m.Result.APPLIED if mine else m.Result.WRONG_VERSION
+    assert host.ask(m.Tighten(80, 10_000, 1_000, 120_000_000, 410)) is wanted
+    assert host.ask(m.Arm(40, 1)) is wanted
+    assert host.ask(m.Disarm()) is m.Result.APPLIED
+    assert host.ask(m.Stop()) is m.Result.APPLIED
+    assert host.state is m.State.LATCHED
