@@ -10,7 +10,7 @@ from pathlib import Path
 from drivers import registry
 from tmsctl.guard import realtime
 from tmsctl.guard.core import Guard
-from tmsctl.guard.entry import _envelope
+from tmsctl.guard.entry import device_envelope
 from tmsctl.guard.flight import FlightRecorder
 from tmsctl.guard.runtime import Runtime
 from tmsctl.guard.sockets import ServiceSocket, StopSocket
@@ -24,7 +24,7 @@ def main() -> None:
     folder, url, seconds = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     flight = FlightRecorder(folder)
     flight.cycles = deque(maxlen=200 * seconds)
-    driver = registry.make("tmslink", url, _envelope(GENERAL), lambda transport: transport)
+    driver = registry.make("tmslink", url, device_envelope(GENERAL), lambda transport: transport)
     no_plan = Trip("none", Action.HOLD, "no plans here")
     guard = Guard(driver, GENERAL, lambda _load: no_plan, None, realtime.now())
     stop, service = StopSocket(folder / "stop.sock"), ServiceSocket(folder / "guard.sock", 0)

@@ -6,11 +6,11 @@ from itertools import pairwise
 
 import pytest
 
-from firmware_protocol.quantities import MS, SECOND
+from firmware_protocol.quantities import MS, SECOND, BootUs
 from sim_device.settings import Settings
 from tests.world.rig import Rig, compiled
 from tmsctl.ipc import messages as ipc
-from tmsctl.safety.machine import Idle
+from tmsctl.safety.machine import Armed, Idle
 
 TIMING_ERROR_MAX_US = 100  # T-01, class N
 
@@ -118,3 +118,40 @@ def test_a_late_block_inside_a_train_is_skipped_not_bunched() -> None:
                for at in times(rig))  # fmt: skip
     gaps = [b - a for a, b in pairwise(times(rig))]
     assert min(gaps) >= SECOND - 300
+
+
+def test_a_beat_permits_pulses_only_while_armed_and_for_50_ms_at_most() -> None:
+    rig = Rig()
+    beat, permits = rig.driver.beat, []
+
+    def watched(cycle: int, now: BootUs, permit_until: BootUs) -> None:
+        permits.append((permit_until - now if permit_until else 0, type(rig.guard.state)))
+        beat(cycle, now, permit_until)
+
+    rig.driver.beat = watched  # type: ignore[method-assign]
+    rig.run(1 * SECOND)
+    rig.start(compiled("ctbs600"))
+    rig.run(1 * SECOND)
+    rig.stop()
+    rig.run(1 * SECOND)
+    assert {permit for permit, state in permits if state is Armed} == {50 * MS}
+    assert {permit for permit, state in permits if state is not Armed} == {0}
+
+
+def test_a_session_can_go_on_as_soon_as_the_guard_shows_the_device_again() -> None:
+    rig = Rig()
+    rig.start(compiled("ctbs600"))
+    rig.stop()
+    rig.run(300 * MS)
+    rig.service.say(ipc.Acknowledge())
+    rig.run_until(
+        lambda: (
+            rig.service.snapshot is not None
+            and rig.service.snapshot.state == ipc.GuardState.IDLE
+            and bool(rig.service.snapshot.connected)
+        ),
+        2 * SECOND,
+    )
+    rig.service.say(ipc.Run(1))
+    rig.run(50 * MS)
+    assert not [m for m in rig.service.told if isinstance(m, ipc.Refused)]

@@ -298,6 +298,7 @@ class Guard:
         self._stopped_by = None
         self.device.strangers = self.device.refusals = 0
         self.driver.acknowledge(now)
+        self.listen(now)  # the connection is being renewed, and the next snapshot says so
 
     def _run(self, verdict: Verdict, now: BootUs) -> None:
         self._run_asked = False

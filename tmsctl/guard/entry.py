@@ -59,7 +59,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def _envelope(limits: Limits) -> Envelope:
+def device_envelope(limits: Limits) -> Envelope:
     """What the device is told to keep to as well."""
     return Envelope(
         mso_max_pct=limits.mso_max_pct,
@@ -72,7 +72,7 @@ def _envelope(limits: Limits) -> Envelope:
 
 
 def _driver(settings: Settings, wrap: Callable[[Transport], Transport]) -> Stimulator:
-    return registry.make(settings.driver, settings.url, _envelope(settings.limits), wrap)
+    return registry.make(settings.driver, settings.url, device_envelope(settings.limits), wrap)
 
 
 def _safe_off(settings: Settings) -> int:
