@@ -87,7 +87,8 @@ class GuardView:
             exit_bit = Exit.DEVICE
         elif self.safe:
             exit_bit = Exit.FAULT
-        return RefusedError(exit_bit, item.code, item.detail, "Look at the status and the events.")
+        sentence = f"The guard refuses: {item.detail}."
+        return RefusedError(exit_bit, item.code, sentence, "Look at the status and the events.")
 
 
 def absent() -> RefusedError:
