@@ -7,6 +7,7 @@ in another way here, so that a mistake on either side shows.
 from __future__ import annotations
 
 import struct
+from array import array
 from dataclasses import dataclass
 from functools import reduce
 from operator import getitem, xor
@@ -39,12 +40,12 @@ def _remainder(byte: int) -> int:
     return remainder
 
 
-def _make_parts() -> tuple[tuple[int, ...], ...]:
+def _make_parts() -> tuple[array[int], ...]:
     """What each byte adds to the checksum, by its distance from the end; the farthest first."""
-    last = tuple(_remainder(byte) for byte in range(256))
+    last = array("I", [_remainder(byte) for byte in range(256)])  # arrays are small: they stay near
     parts = [last]
     for _ in range(BODY_SIZE_MAX - 1):
-        parts.append(tuple((p & 0xFFFFFF) << 8 ^ last[p >> 24] for p in parts[-1]))
+        parts.append(array("I", [(p & 0xFFFFFF) << 8 ^ last[p >> 24] for p in parts[-1]]))
     return tuple(reversed(parts))
 
 
@@ -89,13 +90,13 @@ def encode(message: Any, session: int, sequence: int, seed: int) -> bytes:
 
 def unstuff(piece: bytes) -> bytes | None:
     """The body of one piece between delimiters, or None when its counts do not add up."""
-    runs = []
+    body = bytearray(piece)
     at, size = 0, len(piece)
     while at < size:
-        end = at + piece[at]
-        runs.append(piece[at + 1 : end])
-        at = end
-    return b"\0".join(runs) if at == size else None
+        count = piece[at]
+        body[at] = 0  # each count stands where a zero was, the first one before the body
+        at += count
+    return bytes(body[1:]) if at == size else None
 
 
 class Inbound(NamedTuple):

@@ -111,7 +111,8 @@ class VirtualPort:
         to_device, to_host = self.to_device, self.to_host
         while True:
             own_us = self.device.next_event_us()
-            at = own_at = to_us if own_us is None else min(to_us, self.clock.host(own_us))
+            own_at = None if own_us is None else self.clock.host(own_us)
+            at = to_us if own_at is None or own_at > to_us else own_at
             written_us = to_device.next_event_us(self.now_us - 1)
             if written_us is not None and written_us < at:
                 at = written_us
@@ -123,7 +124,7 @@ class VirtualPort:
                 # The device does first what is due.
                 self.device.receive(to_device.arrived(at), self.clock.device(at))
                 self._answered(at)
-            elif own_at <= at:
+            elif own_at is not None and own_at <= at:
                 self.device.run_to(self.clock.device(at))
                 self._answered(at)
             if heard is not None and to_host.has_arrived(at):
