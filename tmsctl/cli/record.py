@@ -47,6 +47,8 @@ def listing(records: list[Json]) -> Table:
     table = Table("session", "started", "patient", "protocol", "pulses", "state", box=None)
     for record in records:
         pulses = f"{record['delivered']}/{record['planned']}"
+        if record["unknown"]:
+            pulses += f" +{record['unknown']} unknown"
         table.add_row(
             str(record["id"]), record["started_at"], record["patient"], record["protocol"],
             pulses, record["state"],
