@@ -48,7 +48,7 @@ bench: .venv/dev.stamp
 	@$(BIN)/python benchmarks/run.py
 
 soak: .venv/dev.stamp
-	@$(BIN)/python -m pytest tests/world -q --soak-minutes=$(MINUTES)
+	@$(BIN)/python -m pytest tests/world/test_seeds.py::test_soak -q --soak-minutes=$(MINUTES)
 
 docs: .venv/run.stamp
 	$(BIN)/python -m firmware_protocol.tmslink.spec docs/tmslink.md
