@@ -77,7 +77,6 @@ class TmslinkStimulator:
         self._tighten: int | None = None  # sequence number of a TIGHTEN under way
         self._events: list[DriverEvent] = []
         self._coil_type = 0
-        self.blocked_writes = 0
 
     def fileno(self) -> int:
         return -1 if self._port is None else self._port.fileno()
@@ -159,8 +158,7 @@ class TmslinkStimulator:
         if self._port is None:
             return
         try:
-            if not self._port.write(data):
-                self.blocked_writes += 1
+            self._port.write(data)  # a line that takes nothing is noticed by the status's age
         except OSError as error:
             self._lose(f"port-lost: {error.strerror or error}")
 

@@ -35,7 +35,7 @@ def main() -> int:
         mark = settings_mark(arguments.config.read_bytes())
         return _guard(settings, mark, arguments.linger_s)
     except (SettingsError, ProtocolFileError, ValueError, OSError) as error:
-        print(f"tms-guard: {error}", file=sys.stderr)
+        print(f"tms-guard: {str(error).rstrip('.')}.", file=sys.stderr)
         return 1
 
 

@@ -58,7 +58,7 @@ CLOCK_GRACE_US = 5_000
 
 
 def check_plan(plan: PlanView, limits: Limits) -> tuple[Check, ...]:
-    """Every limit that a plan can break, in the order of the table in docs/limits."""
+    """Every limit that a plan can break, in the order in which people read it."""
     times = [
         train.onset_us + burst * train.burst_period_us + place * train.interval_us
         for train in plan.trains
