@@ -94,6 +94,12 @@ class LinkDown(NamedTuple):
     why: str
 
 
+class LinkError(NamedTuple):
+    """A frame of the device came damaged, came again, or never came. Told while the link is up."""
+
+    why: str  # KIND: what; a kind is garbage, checksum, content, lost or repeated
+
+
 class DeviceStatus(NamedTuple):
     """What the device last said. Its age counts from when we asked, so delay makes it older."""
 
@@ -141,7 +147,7 @@ class CommandEnded(NamedTuple):
     why: str
 
 
-DriverEvent = LinkUp | LinkDown | DeviceStatus | PulseSeen | BlockEnded | CommandEnded
+DriverEvent = LinkUp | LinkDown | LinkError | DeviceStatus | PulseSeen | BlockEnded | CommandEnded
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +258,12 @@ class Stimulator(Protocol):
 
     def acknowledge(self, now: BootUs) -> None:
         """A person has seen why it stopped: leave the device's own latch. It stays disarmed."""
+
+    def probe_bad_frame(self, now: BootUs) -> None:
+        """For the self-test: send one frame that would arm, but with a wrong checksum.
+
+        A device that works as it should does nothing and answers nothing.
+        """
 
     def close(self) -> None:
         """Release the port."""

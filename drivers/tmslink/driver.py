@@ -15,6 +15,7 @@ from drivers.contract import (
     Envelope,
     Identity,
     LinkDown,
+    LinkError,
     LinkUp,
     Maturity,
     Outcome,
@@ -27,7 +28,7 @@ from drivers.contract import (
 from drivers.tmslink.clock import ClockEstimate
 from firmware_protocol.quantities import MS, SECOND, BootUs, DeviceUs, PercentMso
 from firmware_protocol.tmslink import messages as wire
-from firmware_protocol.tmslink.link import Answered, Link, Unanswered
+from firmware_protocol.tmslink.link import Answered, BadFrame, Link, LinkEvent, Unanswered
 
 INFO: Final = DriverInfo(
     name="tmslink",
@@ -137,6 +138,10 @@ class TmslinkStimulator:
         if self._up:
             self._drop_session("reconnecting: the device's latch is being released", now)
 
+    def probe_bad_frame(self, now: BootUs) -> None:
+        if self._link.session:
+            self._write(self._link.spoilt(wire.Arm(1, self._coil_type)))
+
     def close(self) -> None:
         if self._port is not None:
             self._port.close()
@@ -198,7 +203,7 @@ class TmslinkStimulator:
         self._try_at = now
         self._down(why)
 
-    def _note(self, event: Answered | Unanswered | wire.AnyMessage, now: BootUs) -> None:
+    def _note(self, event: LinkEvent, now: BootUs) -> None:
         match event:
             case Answered(sequence, result):
                 if sequence == self._tighten:
@@ -238,6 +243,9 @@ class TmslinkStimulator:
                         pulse_count=event.pulse_count,
                     )
                 )
+            case BadFrame(why):
+                if self._up:
+                    self._events.append(LinkError(why))
             case wire.Identity():
                 self._identify(event, now)
             case wire.Limits():

@@ -34,30 +34,28 @@ def unstuff(stuffed: bytes) -> bytes | None:
     return bytes(out[1:]) if at == end else None
 
 
+def body_of(piece: bytes) -> bytes | None:
+    """Header, payload and checksum, still to be checked; None when the piece is no frame."""
+    if len(piece) > _STUFFED_SIZE_MAX:
+        return None
+    body = unstuff(piece)
+    return body if body is not None and len(body) >= _BODY_SIZE_MIN else None
+
+
 def frame(body: bytes) -> bytes:
     """A body as it goes onto the wire."""
     return DELIMITER + stuff(body) + DELIMITER
 
 
 class Deframer:
-    """Recovers bodies from any chunking of a noisy stream. Buffers at most one frame."""
+    """Cuts any chunking of a noisy stream at its delimiters. Buffers at most one frame."""
 
     def __init__(self) -> None:
         self._buffer = b""
-        self.garbage = 0  # pieces between delimiters that were no frame
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Unstuffed bodies, header and checksum included; the checksum is not yet checked."""
+        """Pieces that ended; an empty one stands between two frames."""
         pieces = (self._buffer + data).split(DELIMITER)
         # One byte more than allowed is kept, so that an overlong piece stays recognisable.
         self._buffer = pieces.pop()[: _STUFFED_SIZE_MAX + 1]
-        bodies = []
-        for piece in pieces:
-            if not piece:
-                continue
-            body = unstuff(piece) if len(piece) <= _STUFFED_SIZE_MAX else None
-            if body is None or len(body) < _BODY_SIZE_MIN:
-                self.garbage += 1
-            else:
-                bodies.append(body)
-        return bodies
+        return pieces

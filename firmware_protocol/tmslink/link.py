@@ -10,7 +10,7 @@ from firmware_protocol import table
 from firmware_protocol.crc import SEED, crc32
 from firmware_protocol.errors import LocalProtocolError, RemoteProtocolError
 from firmware_protocol.quantities import BootUs
-from firmware_protocol.tmslink.framing import Deframer, frame
+from firmware_protocol.tmslink.framing import Deframer, body_of, frame
 from firmware_protocol.tmslink.messages import (
     CRC_SIZE,
     HEADER,
@@ -44,7 +44,13 @@ class Unanswered(NamedTuple):
     sequence: int
 
 
-LinkEvent = Answered | Unanswered | AnyMessage
+class BadFrame(NamedTuple):
+    """Something went wrong on the line while a session was open: KIND: what."""
+
+    why: str
+
+
+LinkEvent = Answered | Unanswered | BadFrame | AnyMessage
 
 
 @dataclass(slots=True)
@@ -72,6 +78,8 @@ class Link:
         self._nonce: int | None = None
         self._deadlines: dict[int, BootUs] = {}
         self._deframer = Deframer()
+        self._torn = False  # the piece before was damaged, and what follows may be the rest of it
+        self._damaged = 0  # frames told as bad since the last good one
 
     def hello(self, message: AnyMessage, nonce: int) -> bytes:
         """Frame a HELLO; until IDENTITY echoes its nonce, the session stays closed."""
@@ -101,47 +109,76 @@ class Link:
         self._deadlines[self._sent] = deadline
         return self._sent, data
 
+    def spoilt(self, message: AnyMessage) -> bytes:
+        """What `tell` gives, but with one wrong bit in the checksum: nobody may believe it."""
+        self._sent += 1
+        return frame(self._body(message, self.session, 1))
+
     def receive(self, data: bytes, now: BootUs) -> list[LinkEvent]:
         """Events in the order in which they happened; deadlines are judged after the bytes."""
         events: list[LinkEvent] = []
         if data:
-            for body in self._deframer.feed(data):
-                message = self._accept(body)
-                if message is None:
-                    continue
-                if isinstance(message, Ack):
-                    if self._deadlines.pop(message.of_sequence, None) is not None:
-                        events.append(Answered(message.of_sequence, Result(message.result)))
+            for piece in self._deframer.feed(data):
+                if piece:
+                    self._piece(piece, events)
                 else:
-                    if isinstance(message, Identity):  # of the commands before it nobody will tell
-                        events += [Unanswered(sequence) for sequence in self._deadlines]
-                        self._deadlines.clear()
-                    events.append(message)
-            self.counters.garbage = self._deframer.garbage
+                    self._torn = False
         if self._deadlines:
             for sequence in [s for s, deadline in self._deadlines.items() if now >= deadline]:
                 del self._deadlines[sequence]
                 events.append(Unanswered(sequence))
         return events
 
-    def _frame(self, message: AnyMessage, session: int) -> bytes:
-        spec = table.spec_of(type(message))
-        body = _HEADER.pack(spec.code, session, self._sent & 0xFFFF_FFFF) + table.pack(message)
-        seed = SEED if spec.code in PLAIN_SEED else self._seed
-        return frame(body + _CRC.pack(crc32(body, seed)))
+    def _piece(self, piece: bytes, events: list[LinkEvent]) -> None:
+        body = body_of(piece)
+        if body is None:
+            self.counters.garbage += 1
+            self._bad("garbage: bytes that are no frame", events)
+            return
+        message = self._accept(body, events)
+        if message is None:
+            return
+        if isinstance(message, Ack):
+            if self._deadlines.pop(message.of_sequence, None) is not None:
+                events.append(Answered(message.of_sequence, Result(message.result)))
+            return
+        if isinstance(message, Identity):  # of the commands before it nobody will tell
+            events += [Unanswered(sequence) for sequence in self._deadlines]
+            self._deadlines.clear()
+        events.append(message)
 
-    def _accept(self, body: bytes) -> AnyMessage | None:
+    def _bad(self, why: str, events: list[LinkEvent]) -> None:
+        """One damaged frame. A wrong bit that became a delimiter does not make it two."""
+        if self.session and not self._torn:
+            self._damaged += 1
+            events.append(BadFrame(why))
+        self._torn = True
+
+    def _frame(self, message: AnyMessage, session: int) -> bytes:
+        return frame(self._body(message, session, 0))
+
+    def _body(self, message: AnyMessage, session: int, wrong_bits: int) -> bytes:
+        spec = table.spec_of(type(message))
+        content = _HEADER.pack(spec.code, session, self._sent & 0xFFFF_FFFF) + table.pack(message)
+        seed = SEED if spec.code in PLAIN_SEED else self._seed
+        return content + _CRC.pack(crc32(content, seed) ^ wrong_bits)
+
+    def _accept(self, body: bytes, events: list[LinkEvent]) -> AnyMessage | None:
         counters = self.counters
         content = body[:-CRC_SIZE]
         code, session, sequence = _HEADER.unpack_from(content)
         seed = SEED if code in PLAIN_SEED else self._seed
         if crc32(content, seed) != _CRC.unpack_from(body, len(content))[0]:
             counters.bad_crc += 1
+            self._bad("checksum: a frame whose checksum is wrong", events)
             return None
+        self._torn = False
         try:
             message: AnyMessage = TABLE.unpack(code, content[HEADER_SIZE:])
-        except RemoteProtocolError:
+        except RemoteProtocolError as error:
             counters.bad_content += 1
+            self._bad(f"content: {error}", events)
+            self._torn = False
             return None
         if code in _FROM_HOST:
             counters.foreign += 1
@@ -156,8 +193,14 @@ class Link:
             return None
         elif sequence <= self._received:
             counters.stale += 1
+            events.append(BadFrame(f"repeated: frame {sequence} after {self._received}"))
             return None
-        counters.lost += sequence - self._received - 1
+        lost = sequence - self._received - 1
+        if lost:
+            counters.lost += lost
+            if lost > self._damaged:  # the others were told when they came, spoilt
+                events.append(BadFrame(f"lost: {lost - self._damaged} frames never came"))
+        self._damaged = 0
         self._received = sequence
         counters.frames += 1
         return message
@@ -166,4 +209,4 @@ class Link:
         self.session = session
         self._nonce = None
         self._seed = crc32(serial.encode().ljust(8, b"\0"))
-        self._received = 0
+        self._received = self._damaged = 0

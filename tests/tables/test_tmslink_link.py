@@ -12,8 +12,8 @@ from firmware_protocol.crc import SEED, crc32
 from firmware_protocol.errors import LocalProtocolError
 from firmware_protocol.quantities import BootUs
 from firmware_protocol.tmslink import messages as m
-from firmware_protocol.tmslink.framing import Deframer, frame
-from firmware_protocol.tmslink.link import IN_FLIGHT_MAX, Answered, Link, Unanswered
+from firmware_protocol.tmslink.framing import Deframer, body_of, frame
+from firmware_protocol.tmslink.link import IN_FLIGHT_MAX, Answered, BadFrame, Link, Unanswered
 
 SESSION, NONCE, SERIAL = 0x0102_0304, 77, "TR000001"
 HELLO = m.Hello(m.PROTOCOL_VERSION, NONCE, 1_000)
@@ -35,10 +35,27 @@ def sent_by_device(
     return frame(content + struct.pack("<I", crc32(content, seed)))
 
 
+def sole_body(data: bytes) -> bytes:
+    (piece,) = (piece for piece in Deframer().feed(data) if piece)
+    body = body_of(piece)
+    assert body is not None
+    return body
+
+
+def heard(link: Link, data: bytes, now: BootUs = NOW) -> list[Any]:
+    """What was believed."""
+    return [event for event in link.receive(data, now) if not isinstance(event, BadFrame)]
+
+
+def bad(link: Link, data: bytes) -> list[str]:
+    """What was told as wrong with the line, by kind."""
+    events = link.receive(data, NOW)
+    return [event.why.partition(":")[0] for event in events if isinstance(event, BadFrame)]
+
+
 def header(data: bytes) -> tuple[int, int, int]:
     """Code, session and sequence of the frame that the host sends."""
-    (body,) = Deframer().feed(data)
-    code, session, sequence = struct.unpack_from("<BII", body)
+    code, session, sequence = struct.unpack_from("<BII", sole_body(data))
     return code, session, sequence
 
 
@@ -77,7 +94,7 @@ def test_identity_is_ignored_before_hello_and_when_repeated() -> None:
     link = opened()
     link.receive(sent_by_device(LIMITS, 2), NOW)
     assert link.receive(identity, NOW) == []
-    assert link.receive(sent_by_device(LIMITS, 2), NOW) == []  # it did not reset the numbering
+    assert heard(link, sent_by_device(LIMITS, 2)) == []  # it did not reset the numbering
 
 
 def test_identity_without_a_session_id_is_ignored() -> None:
@@ -105,9 +122,9 @@ def test_a_frame_of_another_session_is_ignored() -> None:
 
 def test_a_sequence_number_must_rise() -> None:
     link = opened()
-    assert link.receive(sent_by_device(LIMITS, 5), NOW) == [LIMITS]
+    assert heard(link, sent_by_device(LIMITS, 5)) == [LIMITS]
     for sequence in (5, 4, 0):
-        assert link.receive(sent_by_device(LIMITS, sequence), NOW) == []
+        assert heard(link, sent_by_device(LIMITS, sequence)) == []
     assert link.counters.stale == 3
     assert link.receive(sent_by_device(LIMITS, 6), NOW) == [LIMITS]
 
@@ -115,14 +132,14 @@ def test_a_sequence_number_must_rise() -> None:
 @pytest.mark.parametrize(("sequence", "lost"), [(2, 0), (3, 1), (102, 100)])
 def test_a_jump_in_the_sequence_is_accepted_and_counted_as_lost(sequence: int, lost: int) -> None:
     link = opened()
-    assert link.receive(sent_by_device(LIMITS, sequence), NOW) == [LIMITS]
+    assert heard(link, sent_by_device(LIMITS, sequence)) == [LIMITS]
     assert link.counters.lost == lost
 
 
 @pytest.mark.parametrize("serial", [None, "", "TR000002"])
 def test_a_checksum_seeded_with_another_serial_number_is_refused(serial: str | None) -> None:
     link = opened()
-    assert link.receive(sent_by_device(LIMITS, 2, serial=serial), NOW) == []
+    assert heard(link, sent_by_device(LIMITS, 2, serial=serial)) == []
     assert link.counters.bad_crc == 1
 
 
@@ -134,7 +151,7 @@ def test_unknown_codes_and_bad_values_are_counted_and_survived() -> None:
     payload = table.pack(LIMITS)
     content = struct.pack("<BII", 0x42, SESSION, 3) + b"\x65" + payload[1:]  # 101 %MSO
     too_high = frame(content + struct.pack("<I", crc32(content, seed)))
-    assert link.receive(unknown + too_high, NOW) == []
+    assert heard(link, unknown + too_high) == []
     assert link.counters.bad_content == 2
     assert link.receive(sent_by_device(LIMITS, 4), NOW) == [LIMITS]
 
@@ -169,7 +186,7 @@ def test_every_frame_we_send_has_the_session_and_the_next_number() -> None:
 def test_what_we_send_is_seeded_with_the_serial_number_except_stop() -> None:
     link = opened()
     for message, seed in ((BEAT, crc32(SERIAL.encode())), (m.Stop(), SEED)):
-        (body,) = Deframer().feed(link.tell(message))
+        body = sole_body(link.tell(message))
         assert body[-4:] == struct.pack("<I", crc32(body[:-4], seed))
 
 
@@ -186,7 +203,7 @@ def test_an_answer_ends_its_command_exactly_once(result: m.Result) -> None:
     sequence, _data = link.ask(m.Arm(45, 70), DEADLINE)
     answer = sent_by_device(ack(sequence, result), 2)
     assert link.receive(answer, NOW) == [Answered(sequence, result)]
-    assert link.receive(answer + sent_by_device(ack(sequence), 3), DEADLINE) == []
+    assert heard(link, answer + sent_by_device(ack(sequence), 3), DEADLINE) == []
 
 
 def test_silence_is_unanswered_exactly_at_the_deadline_and_once() -> None:
@@ -253,6 +270,104 @@ def test_damaged_frames_are_counted_by_kind() -> None:
     link = opened()
     good = sent_by_device(LIMITS, 2)
     damaged = good[:-3] + bytes([good[-3] ^ 1 or 2]) + good[-2:]
-    assert link.receive(b"\0\xff\xfe\0" + damaged + good, NOW) == [LIMITS]
+    assert heard(link, b"\0\xff\xfe\0" + damaged + good) == [LIMITS]
     counters = link.counters
     assert (counters.garbage, counters.bad_crc, counters.frames) == (1, 1, 2)
+
+
+# -- what is told as wrong -------------------------------------------------------------------
+
+
+def spoilt(message: Any, sequence: int) -> bytes:
+    """A frame with one wrong bit in its checksum, stuffed as it should be."""
+    body = bytearray(sole_body(sent_by_device(message, sequence)))
+    body[-1] ^= 0x80
+    return frame(bytes(body))
+
+
+def test_a_good_line_is_never_told_as_bad() -> None:
+    link = opened()
+    for sequence in range(2, 100):
+        assert bad(link, sent_by_device(FAULT, sequence)) == []
+
+
+@pytest.mark.parametrize(
+    ("data", "kinds"),
+    [
+        (b"", []),
+        (b"\0\0\0", []),
+        (spoilt(LIMITS, 2), ["checksum"]),
+        (b"\0\xff\xfe\0", ["garbage"]),
+        (b"\x55" * 200 + b"\0", ["garbage"]),
+        (sent_by_device(LIMITS, 3), ["lost"]),
+        (sent_by_device(LIMITS, 103), ["lost"]),
+        (sent_by_device(LIMITS, 1), ["repeated"]),
+        (sent_by_device(LIMITS, 2) * 2, ["repeated"]),
+        (sent_by_device(LIMITS, 2, session=SESSION + 1), []),  # late words of the session before
+    ],
+)
+def test_each_thing_that_is_wrong_with_the_line_is_told_once(data: bytes, kinds: list[str]) -> None:
+    assert bad(opened(), data) == kinds
+
+
+def test_a_frame_of_forbidden_content_is_told_as_bad() -> None:
+    content = struct.pack("<BII", 0x7F, SESSION, 2)
+    unknown = frame(content + struct.pack("<I", crc32(content, crc32(SERIAL.encode()))))
+    link = opened()
+    assert bad(link, unknown) == ["content"]
+    assert bad(link, sent_by_device(LIMITS, 3)) == []
+
+
+@pytest.mark.parametrize(("damaged", "next_sequence"), [(1, 3), (2, 4), (5, 7)])
+def test_the_gap_that_damaged_frames_leave_is_not_told_again(
+    damaged: int, next_sequence: int
+) -> None:
+    link = opened()
+    data = b"".join(spoilt(LIMITS, 2 + number) for number in range(damaged))
+    assert bad(link, data + sent_by_device(LIMITS, next_sequence)) == ["checksum"] * damaged
+    assert bad(link, sent_by_device(LIMITS, next_sequence + 2)) == ["lost"]
+
+
+def test_of_a_gap_only_what_no_damaged_frame_explains_is_told() -> None:
+    link = opened()
+    events = link.receive(spoilt(LIMITS, 2) + sent_by_device(LIMITS, 5), NOW)
+    assert [event.why for event in events if isinstance(event, BadFrame)] == [
+        "checksum: a frame whose checksum is wrong",
+        "lost: 2 frames never came",
+    ]
+
+
+def test_every_single_wrong_bit_on_the_wire_is_told_exactly_once() -> None:
+    """A bit that becomes a delimiter cuts its frame in two; one that was a delimiter joins two."""
+    first, second, third = (sent_by_device(FAULT, number) for number in (2, 3, 4))
+    stream = first + second + third
+    begin, end = len(first), len(first) + len(second)
+    for place in range(begin, end):
+        for bit in range(8):
+            wrong = bytearray(stream)
+            wrong[place] ^= 1 << bit
+            for chunk in (7, len(wrong)):
+                link, told = opened(), []
+                for at in range(0, len(wrong), chunk):
+                    told += bad(link, bytes(wrong[at : at + chunk]))
+                assert len(told) == 1, (place, bit, told)
+
+
+def test_without_a_session_nothing_is_told_as_bad() -> None:
+    link = Link()
+    assert bad(link, b"\0\xff\xfe\0" + spoilt(LIMITS, 2) + sent_by_device(LIMITS, 9)) == []
+    link.hello(HELLO, NONCE)
+    data = b"\0\xff\xfe\0" + sent_by_device(IDENTITY, 1, serial=None)
+    assert link.receive(data + sent_by_device(LIMITS, 2), NOW) == [IDENTITY, LIMITS]
+    assert bad(link, b"\0\xff\xfe\0") == ["garbage"]
+    link.close()
+    assert bad(link, b"\0\xff\xfe\0") == []
+
+
+def test_a_frame_spoilt_on_purpose_is_right_but_for_one_bit_of_its_checksum() -> None:
+    link, twin = opened(), opened()
+    wrong, right = sole_body(link.spoilt(m.Arm(1, 70))), sole_body(twin.tell(m.Arm(1, 70)))
+    assert wrong[:-4] == right[:-4]
+    difference = int.from_bytes(wrong, "big") ^ int.from_bytes(right, "big")
+    assert difference.bit_count() == 1
+    assert header(link.tell(BEAT)) == (0x08, SESSION, 2)  # its number names no other frame
