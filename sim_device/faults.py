@@ -16,7 +16,7 @@ import enum
 import random
 import tomllib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -104,6 +104,7 @@ class Faults:
     def __init__(self, rng: random.Random, start_us: int, rules: Iterable[Rule] = ()) -> None:
         self.counts: Counter[str] = Counter()
         self.pulses = self.commands = 0
+        self.changed: Callable[[], None] = lambda: None  # told after `add` and `clear`
         self._rng, self._start_us = rng, start_us
         self._active: dict[str, list[_Active]] = {}
         self.touches_frames = False
@@ -113,11 +114,13 @@ class Faults:
     def add(self, rule: Rule) -> None:
         self._active.setdefault(rule.kind, []).append(_Active(rule))
         self.touches_frames |= KINDS[rule.kind].occasion is Occasion.FRAME
+        self.changed()
 
     def clear(self, kind: str) -> None:
         """Forget every rule of a kind; what has happened stays."""
         self._active.pop(kind, None)
         self.touches_frames = any(KINDS[k].occasion is Occasion.FRAME for k in self._active)
+        self.changed()
 
     def strikes(self, kind: str, now_us: int) -> int | None:
         """The fault's value (0 when it has none) if it strikes now, else None."""

@@ -70,6 +70,9 @@ class Firmware:
         self._cycle = 0
         self._host_us = self._host_at = 0  # newest host time, and when it came
         self._fed_at = self._status_at = 0
+        self._next_us: int | None = None
+        self.faults.changed = self._reckon
+        self._reckon()
 
     @property
     def clock_ppm(self) -> int:
@@ -85,24 +88,28 @@ class Firmware:
             else:
                 self.machine.stop()
             self._send_owed_status()
+        self._reckon()
         if self.machine.state is State.FIRING:
             self.advance(now_us)  # a FIRE may be due at once
 
     def advance(self, now_us: int) -> None:
         """Act now: all that was due happens, in its order; pulses found too late are skipped."""
-        while (at := self.next_event_us()) is not None and at <= now_us:
+        while (at := self._next_us) is not None and at <= now_us:
             self._act(at, now_us)
         self.machine.now = max(self.machine.now, now_us)
 
     def run_to(self, now_us: int) -> None:
         """All that is due up to now happens at its own instant, as by timers of real hardware."""
-        while (at := self.next_event_us()) is not None and at <= now_us:
+        while (at := self._next_us) is not None and at <= now_us:
             self._act(at, at)
         self.machine.now = max(self.machine.now, now_us)
 
     def next_event_us(self) -> int | None:
         """Next instant at which something happens without the host."""
-        # Written out, because it is asked several times an event.
+        return self._next_us
+
+    def _reckon(self) -> None:
+        """Work out the next instant; only when something has changed, for it is asked often."""
         at = self.machine.next_event_us()
         if self.sender.session:
             if at is None or self._status_at < at:
@@ -110,7 +117,7 @@ class Firmware:
             if self.machine.state is not State.LATCHED and self._fed_at + DEAD_MAN_US < at:
                 at = self._fed_at + DEAD_MAN_US
         held = self.sender.next_event_us()
-        return at if held is None or (at is not None and at <= held) else held
+        self._next_us = at if held is None or (at is not None and at <= held) else held
 
     def take_output(self) -> bytes:
         """Bytes for the host since the last call."""
@@ -123,6 +130,7 @@ class Firmware:
         self._watch()
         machine.happen(max(machine.now, found_us))
         self._send_owed_status()
+        self._reckon()
 
     def _watch(self) -> None:
         """The dead-man, and every status period the coil; both before anything fires."""
