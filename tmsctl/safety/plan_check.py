@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from itertools import pairwise
-from typing import NamedTuple, Protocol
+from typing import Final, Protocol
 
 from firmware_protocol.quantities import PercentMso
-from tmsctl.safety.dose import WINDOWS_US, peak
-from tmsctl.safety.limits import Limits
+from tmsctl.safety.check import Check, judge
+from tmsctl.safety.dose import WINDOWS_US, peak, pulse_energy_uj
+from tmsctl.safety.limits import ROWS, Limits
 
 
 class TrainView(Protocol):
@@ -44,54 +46,120 @@ class PlanView(Protocol):
     def span_us(self) -> int: ...
 
 
-class Check(NamedTuple):
-    """One limit, judged. `detail` holds the two numbers compared."""
-
-    code: str
-    ok: bool
-    detail: str
-    next_step: str
-
-
 CLOCK_GRACE_US = 5_000
 """What a train may seem longer than planned, because two clocks are compared."""
 
+_CHOOSE: Final = "Choose another protocol, or ask the physician who owns it."
+_LOWER: Final = "Lower the intensity or measure the motor threshold again."
 
-def check_plan(plan: PlanView, limits: Limits) -> tuple[Check, ...]:
-    """Every limit that a plan can break, in the order in which people read it."""
-    times = [
+
+def check_plan(
+    plan: PlanView,
+    limits: Limits,
+    envelope_recharge_us_per_pct: int | None,
+    by_emg: bool,
+    exceeds: Mapping[str, int],
+    reviewer: str,
+) -> tuple[Check, ...]:
+    """Every limit that a plan can break, in the order in which people read it.
+
+    `limits` are those of the session, with what the protocol `exceeds`; `reviewer` is the
+    clinician of its file, empty when there is none. `by_emg`: the motor threshold was measured by
+    EMG; by eye it reads too high, and stricter rules hold. `envelope_recharge_us_per_pct` is the
+    connected device's; None while none has answered: then that check is left to the guard, which
+    loads no plan without a device.
+    """
+    times = pulse_times(plan)
+
+    def most(code: str, name: str, value: int | None, next_step: str = _CHOOSE) -> Check:
+        return judge(code, name, value, limits, exceeds, next_step)
+
+    shortest = min((later - earlier for earlier, later in pairwise(times)), default=None)
+    gaps = (
+        after.onset_us - (before.onset_us + before.span_us)
+        for before, after in pairwise(plan.trains)
+    )
+    longest = max(train.span_us for train in plan.trains)
+    each = pulse_energy_uj(plan.mso.value)
+    energy_j = ceil_div(each * peak(times, WINDOWS_US[1]), 1_000_000)
+    return (
+        most("ceiling-mso", "mso_max_pct", plan.mso.value, _LOWER),
+        _ceiling_mt(plan, limits),
+        most("interval", "interval_min_us", shortest),
+        _recharge(plan, shortest, envelope_recharge_us_per_pct),
+        most("rate-1s", "pulses_1s_max", peak(times, WINDOWS_US[0])),
+        most("rate-60s", "pulses_60s_max", peak(times, WINDOWS_US[1])),
+        most("energy", "energy_60s_max_j", energy_j, _LOWER),
+        most("train-length", "train_us_max", longest),
+        most("train-gap", "train_gap_min_us", min(gaps, default=None)),
+        _train_rest(times, each, limits),
+        most("session-pulses", "session_pulses_max", plan.pulses),
+        most("session-length", "session_us_max", plan.span_us),
+        _not_reviewed(exceeds, reviewer),
+    )
+
+
+def pulse_times(plan: PlanView) -> list[int]:
+    """Planned time of every pulse, from the first one."""
+    return [
         train.onset_us + burst * train.burst_period_us + place * train.interval_us
         for train in plan.trains
         for burst in range(train.bursts)
         for place in range(train.pulses_per_burst)
     ]
-    gaps = [later - earlier for earlier, later in pairwise(times)]
-    train_gaps = [
-        after.onset_us - (before.onset_us + before.span_us)
-        for before, after in pairwise(plan.trains)
-    ]
-    longest = max(train.span_us for train in plan.trains)
-    choose = "Choose another protocol, or ask the physician who owns it."
-    lower = "Lower the intensity or measure the motor threshold again."
-    ceiling_mt = limits.mt_max_pct * plan.mt_permille  # in 1/1000 %MSO
-    return (
-        _most("ceiling-mso", "%MSO", plan.mso.value, limits.mso_max_pct, lower),
-        Check(
-            "ceiling-mt",
-            1_000 * plan.mso.value <= ceiling_mt,
-            f"{plan.mso} is {100_000 * plan.mso.value // plan.mt_permille / 100} % of the motor "
-            f"threshold, at most {limits.mt_max_pct} % allowed",
-            lower,
-        ),
-        _least("interval", "us between pulses", gaps, limits.interval_min_us, choose),
-        _most("rate-1s", "pulses in 1 s", peak(times, WINDOWS_US[0]), limits.pulses_1s_max, choose),
-        _most("rate-60s", "pulses in 60 s", peak(times, WINDOWS_US[1]), limits.pulses_60s_max,
-              choose),
-        _most("train-length", "us in a train", longest, limits.train_us_max, choose),
-        _least("train-gap", "us between trains", train_gaps, limits.train_gap_min_us, choose),
-        _most("session-pulses", "pulses", plan.pulses, limits.session_pulses_max, choose),
-        _most("session-length", "us", plan.span_us, limits.session_us_max, choose),
-    )  # fmt: skip
+
+
+def _ceiling_mt(plan: PlanView, limits: Limits) -> Check:
+    row = ROWS["mt_max_pct"]
+    return Check(
+        "ceiling-mt",
+        1_000 * plan.mso.value <= limits.mt_max_pct * plan.mt_permille,  # without division
+        False,
+        f"{plan.mso} is {100_000 * plan.mso.value // plan.mt_permille / 100} % of the motor "
+        f"threshold, at most {limits.mt_max_pct} % allowed",
+        _LOWER,
+        row.verified,
+        row.source,
+    )
+
+
+def _recharge(plan: PlanView, shortest: int | None, us_per_pct: int | None) -> Check:
+    source = "the connected device's own word"
+    if us_per_pct is None or shortest is None:
+        why = "two pulses" if shortest is None else "a device"
+        return Check("recharge", True, False, f"nothing to compare without {why}", "", True, source)
+    needed = us_per_pct * plan.mso.value
+    detail = f"{shortest} us between pulses, at least {needed} needed to recharge at {plan.mso}"
+    return Check("recharge", shortest >= needed, False, detail, _LOWER, True, source)
+
+
+def _train_rest(times: Sequence[int], each_uj: int, limits: Limits) -> Check:
+    """Mean power over each train and the rest after it, as the gate judges it."""
+    row = ROWS["power_max_w"]
+    worst = Fraction(0)
+    started = 0
+    for index, (before, at) in enumerate(pairwise(times), 1):
+        if at - before >= limits.train_rest_min_us:
+            worst = max(worst, Fraction((index - started) * each_uj, at - times[started]))
+            started = index
+    detail = f"{float(worst):.1f} W over a train and its rest, at most {limits.power_max_w} allowed"
+    ok = worst <= limits.power_max_w
+    return Check("train-rest", ok, False, detail, _LOWER, row.verified, row.source)
+
+
+def _not_reviewed(exceeds: Mapping[str, int], reviewer: str) -> Check:
+    names = ", ".join(exceeds)
+    if not exceeds:
+        detail = "the protocol exceeds 0 general limits, so 0 reviewers are needed"
+    else:
+        detail = f"reviewer of a file that exceeds {names}: {reviewer or 'none, 1 needed'}"
+    ok = not exceeds or bool(reviewer.strip())
+    return Check("not-reviewed", ok, not ok, detail, _CHOOSE, True, "the protocol file")
+
+
+def ceil_div(value: int, by: int) -> int:
+    """Rounded up, so that a limit is never seen as kept when it is not."""
+    return -(-value // by)
 
 
 def tightened(limits: Limits, plan: PlanView) -> Limits:
@@ -103,14 +171,3 @@ def tightened(limits: Limits, plan: PlanView) -> Limits:
         train_us_max=min(limits.train_us_max, longest + CLOCK_GRACE_US),
         session_pulses_max=min(limits.session_pulses_max, plan.pulses),
     )
-
-
-def _most(code: str, unit: str, value: int, limit: int, next_step: str) -> Check:
-    return Check(code, value <= limit, f"{value} {unit}, at most {limit} allowed", next_step)
-
-
-def _least(code: str, unit: str, values: Sequence[int], limit: int, next_step: str) -> Check:
-    if not values:
-        return Check(code, True, f"nothing to compare, at least {limit} {unit} needed", "")
-    value = min(values)
-    return Check(code, value >= limit, f"{value} {unit}, at least {limit} needed", next_step)

@@ -48,14 +48,12 @@ _NUMBERS: Final = {
 
 EXCEEDABLE: Final = {
     row.name: (
-        range(row.general + 1, row.absolute + 1)
-        if row.at_most
-        else range(row.absolute, row.general)
+        range(row.bound + 1, row.absolute + 1) if row.at_most else range(row.absolute, row.bound)
     )
     for row in TABLE
-    if row.settable and row.general != row.absolute
+    if row.settable and row.bound != row.absolute
 }
-"""Limits of the general layer that a protocol may exceed, and how far: to the absolute layer."""
+"""Limits that a protocol may exceed, and how far: from the soft bound to the absolute layer."""
 
 
 class ProtocolFileError(ValueError):

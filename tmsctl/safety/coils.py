@@ -1,0 +1,25 @@
+"""What each type of coil does at full output, to recognise a wrong coil or a wrong pulse by."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+
+class CoilRow(NamedTuple):
+    """A coil and its current slope at 100 %MSO."""
+
+    name: str
+    didt_max_centi: int  # 0.01 A/us
+    verified: bool
+    source: str
+
+
+_SET: Final = "SimNIBS coil set (Drakaki 2022): largest slope on the stimulator of its maker"
+
+COILS: Final[dict[int, CoilRow]] = {
+    1: CoilRow("figure-8 70 mm", 11_473, False, _SET),
+    2: CoilRow("double cone", 8_437, False, _SET),
+    3: CoilRow("figure-8 50 mm", 9_759, False, _SET),
+    4: CoilRow("figure-8 120 mm, bent", 10_293, False, _SET),
+}
+"""By the type that the device tells. A type that is not here cannot be judged, and is refused."""
