@@ -6,45 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
-from typing import Final, Protocol
+from typing import Final
 
-from firmware_protocol.quantities import PercentMso
 from tmsctl.safety.check import Check, judge
 from tmsctl.safety.dose import WINDOWS_US, peak, pulse_energy_uj
+from tmsctl.safety.guideline_check import guideline_iti, guideline_train, theta_burst
 from tmsctl.safety.limits import ROWS, Limits
-
-
-class TrainView(Protocol):
-    """What the check needs to know of a train."""
-
-    @property
-    def onset_us(self) -> int: ...
-    @property
-    def bursts(self) -> int: ...
-    @property
-    def burst_period_us(self) -> int: ...
-    @property
-    def pulses_per_burst(self) -> int: ...
-    @property
-    def interval_us(self) -> int: ...
-    @property
-    def span_us(self) -> int: ...
-
-
-class PlanView(Protocol):
-    """What the check needs to know of a plan."""
-
-    @property
-    def mso(self) -> PercentMso: ...
-    @property
-    def mt_permille(self) -> int: ...
-    @property
-    def trains(self) -> Sequence[TrainView]: ...
-    @property
-    def pulses(self) -> int: ...
-    @property
-    def span_us(self) -> int: ...
-
+from tmsctl.safety.plan_view import PlanView
 
 CLOCK_GRACE_US = 5_000
 """What a train may seem longer than planned, because two clocks are compared."""
@@ -91,7 +59,10 @@ def check_plan(
         most("rate-60s", "pulses_60s_max", peak(times, WINDOWS_US[1])),
         most("energy", "energy_60s_max_j", energy_j, _LOWER),
         most("train-length", "train_us_max", longest),
+        guideline_train(plan, limits, by_emg),
         most("train-gap", "train_gap_min_us", min(gaps, default=None)),
+        guideline_iti(plan, by_emg, exceeds),
+        theta_burst(plan, by_emg, exceeds),
         _train_rest(times, each, limits),
         most("session-pulses", "session_pulses_max", plan.pulses),
         most("session-length", "session_us_max", plan.span_us),
