@@ -16,6 +16,8 @@ from tmsctl.safety.facts import Facts
 from tmsctl.safety.limits import Limits
 from tmsctl.safety.verdict import Action, WatchRow, age
 
+_DISARMED: Final = (DeviceState.IDLE, DeviceState.LATCHED)
+
 
 def _stop(f: Facts, _lim: Limits, _now: BootUs) -> str | None:
     return None if f.stopped_by is None else f"STOP by {f.stopped_by}"
@@ -79,10 +81,11 @@ def _coil_hot(f: Facts, lim: Limits, _now: BootUs) -> str | None:
 
 def _coil_sensor(f: Facts, lim: Limits, _now: BootUs) -> str | None:
     """A reading that no coil can give, or that does not follow the energy, is no evidence."""
-    if f.status is None:
+    status = f.status
+    if status is None:
         return "coil temperature unknown"
     low, high = lim.coil_min_dc, lim.coil_sensor_max_dc
-    surface, winding = f.status.surface_dc, f.status.coil_dc
+    surface, winding = status.surface_dc, status.coil_dc
     if not (low <= surface <= high and low <= winding <= high):
         return (
             f"coil reads {surface / 10} C at the surface and {winding / 10} C inside, "
@@ -102,13 +105,14 @@ def _coil_sensor(f: Facts, lim: Limits, _now: BootUs) -> str | None:
 
 
 def _coil_changed(f: Facts, _lim: Limits, _now: BootUs) -> str | None:
-    if f.status is None or f.coil_at_link is None:
+    status, before = f.status, f.coil_at_link
+    if status is None or before is None:
         return "type of the coil unknown"
-    if f.status.coil_type == 0:
-        return "no coil is connected"
-    if f.status.coil_type == f.coil_at_link:
+    if status.coil_type == before != 0:
         return None
-    return f"coil of type {f.status.coil_type}, type {f.coil_at_link} was connected"
+    if status.coil_type == 0:
+        return "no coil is connected"
+    return f"coil of type {status.coil_type}, type {before} was connected"
 
 
 def _link_errors(f: Facts, lim: Limits, _now: BootUs) -> str | None:
@@ -126,14 +130,13 @@ def _stranger(f: Facts, _lim: Limits, _now: BootUs) -> str | None:
 
 
 def _counter(f: Facts, _lim: Limits, _now: BootUs) -> str | None:
-    if f.status is None or f.counter is None:
+    status, counter = f.status, f.counter
+    if status is None or counter is None:
         return "pulse counter unknown"
-    if f.counter.low <= f.status.pulse_count <= f.counter.high:
+    low, high = counter
+    if low <= status.pulse_count <= high:
         return None
-    return (
-        f"device counts {f.status.pulse_count} pulses, "
-        f"{f.counter.low}..{f.counter.high} agree with what was sent"
-    )
+    return f"device counts {status.pulse_count} pulses, {low}..{high} agree with what was sent"
 
 
 def _unresolved(f: Facts, _lim: Limits, _now: BootUs) -> str | None:
@@ -162,10 +165,11 @@ def _rate_seen(f: Facts, lim: Limits, _now: BootUs) -> str | None:
 
 
 def _disarmed_itself(f: Facts, _lim: Limits, _now: BootUs) -> str | None:
-    if f.armed_since is None or f.status is None or not f.ready_seen:
+    status = f.status
+    if f.armed_since is None or status is None or not f.ready_seen:
         return None
-    if f.status.state in (DeviceState.IDLE, DeviceState.LATCHED):
-        return f"the device disarmed by itself: {f.status.cause or 'no cause given'}"
+    if status.state in _DISARMED:
+        return f"the device disarmed by itself: {status.cause or 'no cause given'}"
     return None
 
 
@@ -194,20 +198,21 @@ def _realised(f: Facts, lim: Limits, _now: BootUs) -> str | None:
 
 def _didt(f: Facts, lim: Limits, _now: BootUs) -> str | None:
     """The slope of the current tells a wrong coil, a tired capacitor, another pulse shape."""
-    if f.armed_mso is None or f.status is None:
+    mso, status = f.armed_mso, f.status
+    if mso is None or status is None:
         return None  # an absent status trips `status-age`
-    coil = COILS.get(f.status.coil_type)
+    coil = COILS.get(status.coil_type)
     if coil is None:
-        return f"nothing is known of coils of type {f.status.coil_type}"
+        return f"nothing is known of coils of type {status.coil_type}"
     if f.didt_a_per_us is None:
         return None
-    expected = coil.didt_max_centi * f.armed_mso.value  # 1e-4 A/us
+    expected = coil.didt_max_centi * mso.value  # 1e-4 A/us
     allowed = max(expected * lim.didt_off_max_permille, 10_000_000 * lim.didt_off_floor_a_per_us)
     if 1_000 * abs(10_000 * f.didt_a_per_us - expected) <= allowed:
         return None
     return (
         f"a pulse left with {f.didt_a_per_us} A/us, "
-        f"{expected / 10_000} A/us +- {allowed / 10_000_000} expected at {f.armed_mso}"
+        f"{expected / 10_000} A/us +- {allowed / 10_000_000} expected at {mso}"
     )
 
 
