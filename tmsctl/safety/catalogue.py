@@ -32,10 +32,14 @@ _PLACE: Final = re.compile(r"[\w/]+\.py:[\w.]+")
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One interlock or refusal. A row of watch, gate, arm, plan and patient is tested by a table."""
+    """One interlock or refusal, by its code.
+
+    The same code may act in several tables: on the whole plan before, and on each block again.
+    """
 
     code: str
     table: str  # one of RULE_TABLES
+    also: tuple[str, ...]  # tables besides
     does: str  # when it acts, one sentence
     where: str  # file:function for guard, service and device; empty for a row of a table
     hazards: tuple[str, ...]
@@ -76,6 +80,10 @@ class Catalogue:
     requirements: Mapping[str, Requirement]
 
 
+_Shared = Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]
+_NO_TESTS: Final = ((), ())
+
+
 def load() -> Catalogue:
     """The catalogue that ships with the program. ValueError with one sentence when it is wrong."""
     return parse(resources.files("tmsctl.safety").joinpath("catalogue.toml").read_text("utf-8"))
@@ -91,9 +99,9 @@ def parse(text: str) -> Catalogue:
     rules = {code: _rule(code, row, shared) for code, row in tables["rules"].items()}
     return Catalogue(
         MappingProxyType(rules),
-        MappingProxyType({id: _hazard(id, row, rules) for id, row in tables["hazards"].items()}),
+        MappingProxyType({n: _hazard(n, row, rules) for n, row in tables["hazards"].items()}),
         MappingProxyType(
-            {id: _requirement(id, row, rules) for id, row in tables["requirements"].items()}
+            {n: _requirement(n, row, rules) for n, row in tables["requirements"].items()}
         ),
     )
 
@@ -107,37 +115,39 @@ def _tests_of(table: str, row: object) -> tuple[tuple[str, ...], tuple[str, ...]
     return both
 
 
-def _rule(
-    code: str, row: object, shared: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]
-) -> Rule:
+def _rule(code: str, row: object, shared: _Shared) -> Rule:
     cells = _Cells(f"rules.{code}", row)
     cells.require(_CODE.fullmatch(code) is not None, "a code is made of words in lower case")
     table = cells.one_of("table", RULE_TABLES)
-    tested = shared.get(table)
+    also = cells.texts("also", _CODE, optional=True)
+    cells.require({*also} <= {*RULE_TABLES}, f"also must be of {', '.join(RULE_TABLES)}")
+    refused_by = [test for name in (table, *also) for test in shared.get(name, _NO_TESTS)[0]]
+    allowed_by = [test for name in (table, *also) for test in shared.get(name, _NO_TESTS)[1]]
     rule = Rule(
         code=code,
         table=table,
+        also=also,
         does=cells.text("does"),
-        where="" if tested else cells.match("where", _PLACE),
+        where="" if table in shared else cells.match("where", _PLACE),
         hazards=cells.texts("hazards", _HAZARD),
         requirements=cells.texts("requirements", _REQUIREMENT),
-        refused_by=tested[0] if tested else cells.texts("refused_by", _TEST),
-        allowed_by=tested[1] if tested else cells.texts("allowed_by", _TEST),
+        refused_by=(*refused_by, *cells.texts("refused_by", _TEST, optional=table in shared)),
+        allowed_by=(*allowed_by, *cells.texts("allowed_by", _TEST, optional=table in shared)),
     )
     cells.end()
     return rule
 
 
-def _hazard(id: str, row: object, rules: Mapping[str, Rule]) -> Hazard:
-    cells = _Cells(f"hazards.{id}", row)
-    cells.require(_HAZARD.fullmatch(id) is not None, "an id is H and two digits")
+def _hazard(name: str, row: object, rules: Mapping[str, Rule]) -> Hazard:
+    cells = _Cells(f"hazards.{name}", row)
+    cells.require(_HAZARD.fullmatch(name) is not None, "an id is H and two digits")
     severity = cells.number("severity")
     cells.require(1 <= severity <= 5, f"severity is {severity}; 1 to 5 is allowed")
     hazard = Hazard(
-        id=id,
+        id=name,
         hazard=cells.text("hazard"),
         severity=severity,
-        rules=tuple(code for code, rule in rules.items() if id in rule.hazards),
+        rules=tuple(code for code, rule in rules.items() if name in rule.hazards),
         met_by=cells.one_of("met_by", MET_BY),
         why=cells.text("why"),
         remains=cells.text("remains", optional=True),
@@ -146,13 +156,13 @@ def _hazard(id: str, row: object, rules: Mapping[str, Rule]) -> Hazard:
     return hazard
 
 
-def _requirement(id: str, row: object, rules: Mapping[str, Rule]) -> Requirement:
-    cells = _Cells(f"requirements.{id}", row)
-    cells.require(_REQUIREMENT.fullmatch(id) is not None, "an id is a letter and two digits")
+def _requirement(name: str, row: object, rules: Mapping[str, Rule]) -> Requirement:
+    cells = _Cells(f"requirements.{name}", row)
+    cells.require(_REQUIREMENT.fullmatch(name) is not None, "an id is a letter and two digits")
     requirement = Requirement(
-        id=id,
+        id=name,
         text=cells.text("text"),
-        rules=tuple(code for code, rule in rules.items() if id in rule.requirements),
+        rules=tuple(code for code, rule in rules.items() if name in rule.requirements),
         tests=cells.texts("tests", _TEST),
         met_by=cells.one_of("met_by", MET_BY),
         why=cells.text("why", optional=True),
@@ -198,8 +208,10 @@ class _Cells:
         self.require(type(value) is int, f"{key} must be a whole number")
         return int(value)
 
-    def texts(self, key: str, pattern: re.Pattern[str]) -> tuple[str, ...]:
-        values = self._take(key)
+    def texts(
+        self, key: str, pattern: re.Pattern[str], *, optional: bool = False
+    ) -> tuple[str, ...]:
+        values = self._left.pop(key, []) if optional else self._take(key)
         self.require(isinstance(values, list), f"{key} must be a list")
         for value in values:
             fits = isinstance(value, str) and pattern.fullmatch(value) is not None
