@@ -199,12 +199,12 @@ def _realised(f: Facts, lim: Limits, _now: BootUs) -> str | None:
 def _didt(f: Facts, lim: Limits, _now: BootUs) -> str | None:
     """The slope of the current tells a wrong coil, a tired capacitor, another pulse shape."""
     mso, status = f.armed_mso, f.status
-    if mso is None or status is None:
+    if status is None:
         return None  # an absent status trips `status-age`
     coil = COILS.get(status.coil_type)
-    if coil is None:
+    if coil is None:  # its pulses could not be judged, so it is not armed either
         return f"nothing is known of coils of type {status.coil_type}"
-    if f.didt_a_per_us is None:
+    if mso is None or f.didt_a_per_us is None:
         return None
     expected = coil.didt_max_centi * mso.value  # 1e-4 A/us
     allowed = max(expected * lim.didt_off_max_permille, 10_000_000 * lim.didt_off_floor_a_per_us)
