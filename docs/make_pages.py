@@ -15,76 +15,18 @@ from typing import Any, Final
 
 from sim_device import settings
 from sim_device.faults import KINDS, Kind, Occasion
+from tmsctl.safety import catalogue, guidelines
+from tmsctl.safety.coils import COILS
 from tmsctl.safety.limits import ROWS, TABLE, LimitRow
-from tmsctl.safety.rules import GATE, WATCH, GateRow, WatchRow
+from tmsctl.safety.rules import ARM, GATE, WATCH, GateRow, WatchRow
 from tmsctl.stimulation.protocol import EXCEEDABLE
 
-MEANINGS: Final[dict[str, str]] = {
-    "stop": "somebody pressed STOP and nobody has acknowledged it since",
-    "stranger-pulse": "pulses left the coil that no block of ours explains",
-    "device-fault": "the device latched by itself: coil too hot, no coil, charger, its own panel",
-    "rate-seen": "more pulses left the coil in a window than allowed, on the device's clock",
-    "cycle-gap": "the guard did not watch for too long (stopped, starved, suspended)",
-    "service-lost": "tmsd is not connected, or silent for too long",
-    "wrong-device": "another device than `[device] serial` answers",
-    "status-age": "no status of the device, or too old a one",
-    "disarmed-itself": "the device was ready and has left that state by itself",
-    "coil-hot": "the surface is too warm, its temperature unknown, or not between 0 and 60 °C",
-    "counter": "the device's pulse counter is outside what was sent, or unknown",
-    "setting": "the device shows another intensity than was commanded",
-    "realised": "the newest pulse left with another intensity than was commanded",
-    "arming-slow": "the device does not become ready",
-    "unresolved-long": "what became of a block stays unknown",
-    "refused": "the device refused three blocks one after another",
-    "session-long": "the session has lasted too long, pauses included",
-    "armed-idle": "armed for too long without a pulse",
-    "unresolved": "what became of a block is unknown, and is being read back",
-    "ceiling-mso": "intensity above the ceiling",
-    "ceiling-mt": "intensity above the ceiling in percent of the motor threshold",
-    "not-the-plan": "another intensity than the plan's, or more pulses than it has left",
-    "not-granted": "more pulses than the intent on disk covers",
-    "interval": "pulses too close, in the block or to the pulse before it",
-    "train-length": "the block by itself is longer than a train may be",
-    "session-pulses": "more pulses than the session may have",
-    "rate": "too many pulses in a sliding window of 1 s or 60 s, with those already sent",
-    "train-gap": "so soon after the train before that both would count as one, which is too long",
+CATALOGUE: Final = catalogue.load()
+MEANINGS: Final = {
+    code: CATALOGUE.rules[code].does for code in [r.code for r in WATCH] + [r.code for r in GATE]
 }
-
-HAZARDS: Final[dict[str, str]] = {
-    "H01": "intensity above the ceiling",
-    "H02": "old intensity after a reduction",
-    "H03": "pulses too frequent",
-    "H04": "train or session too long",
-    "H05": "trains too close",
-    "H06": "more pulses than planned",
-    "H07": "more pulses than the patient may have",
-    "H09": "theta burst pattern outside its rule",
-    "H10": "device takes another setting than was sent",
-    "H11": "wrong patient or stale plan",
-    "H12": "motor threshold wrong or out of date",
-    "H13": "another coil, or pulse, than planned",
-    "H14": "coil removed while armed",
-    "H15": "coil burns skin",
-    "H16": "temperature reading invalid",
-    "H17": "operator absent",
-    "H18": "distress of the patient, emergency stop",
-    "H19": "a seizure begins",
-    "H20": "communication lost",
-    "H22": "an answer taken for another one's",
-    "H23": "a program crashes while armed",
-    "H24": "a program stalls",
-    "H25": "lost time made up by a burst",
-    "H26": "clock step, suspend",
-    "H29": "wrong unit or overflow",
-    "H30": "a second controller changes the device",
-    "H31": "armed without intent",
-    "H32": "fired or armed while not ready",
-    "H33": "power budget exceeded",
-    "H34": "record cannot be written",
-    "H42": "emulator and hardware confused",
-    "H44": "pause and resume race",
-    "H45": "restart after a loss of power repeats a dose",
-}
+_NAMED: Final = " ".join([r.hazards for r in WATCH] + [r.hazards for r in GATE]).split()
+HAZARDS: Final = {name: CATALOGUE.hazards[name].hazard for name in sorted(set(_NAMED))}
 
 
 def _grid(head: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> str:
@@ -92,24 +34,36 @@ def _grid(head: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> str:
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
-def _bound(row: LimitRow, value: int) -> str:
-    return f"{'≤' if row.at_most else '≥'} {value:_}"
+def _bound(row: LimitRow, value: int | None) -> str:
+    return "-" if value is None else f"{'≤' if row.at_most else '≥'} {value:_}"
 
 
-def _limit(row: LimitRow) -> tuple[object, ...]:
-    bounds = (_bound(row, row.general), _bound(row, row.absolute))
-    return (f"`{row.name}`", row.unit, *bounds, "yes" if row.verified else "**no**", row.source)
+def _verified(verified: bool) -> str:
+    return "yes" if verified else "**no**"
 
 
 def _settable() -> str:
-    head = ("limit", "unit", "general", "absolute", "verified", "source")
-    return _grid(head, (_limit(row) for row in TABLE if row.settable))
+    head = ("limit", "unit", "soft", "general", "absolute", "verified", "source")
+    bounds = {r.name: (r.soft, r.general, r.absolute) for r in TABLE if r.settable}
+    return _grid(
+        head,
+        (
+            (f"`{name}`", ROWS[name].unit, *(_bound(ROWS[name], value) for value in values),
+             _verified(ROWS[name].verified), ROWS[name].source)
+            for name, values in bounds.items()
+        ),
+    )  # fmt: skip
 
 
 def _fixed() -> str:
-    head = ("limit", "unit", "value", "verified", "source")
-    rows = (_limit(row) for row in TABLE if not row.settable)
-    return _grid(head, ((name, unit, value, *rest) for name, unit, value, _, *rest in rows))
+    return _grid(
+        ("limit", "unit", "value", "verified", "source"),
+        (
+            (f"`{r.name}`", r.unit, _bound(r, r.general), _verified(r.verified), r.source)
+            for r in TABLE
+            if not r.settable
+        ),
+    )
 
 
 def _exceedable() -> str:
@@ -135,10 +89,55 @@ def _gate() -> str:
     return _grid(("code", "refuses when", "limit", "action", "hazards"), map(_rule, GATE))
 
 
+def _arm() -> str:
+    return _grid(
+        ("code", "refuses when", "limit", "hazards"),
+        (
+            (f"`{row.code}`", CATALOGUE.rules[row.code].does, _compared(row.rule), row.hazards)
+            for row in ARM
+        ),
+    )
+
+
 def _hazards() -> str:
-    named = [row.hazards for row in WATCH] + [row.hazards for row in GATE]
-    used = sorted(set(" ".join(named).split()))
-    return _grid(("id", "hazard"), ((hazard, HAZARDS[hazard]) for hazard in used))
+    return _grid(("id", "hazard"), HAZARDS.items())
+
+
+def _cell(cell: guidelines.Cell) -> str:
+    return f"{'> ' if cell.tested else ''}{cell.ms / 1_000:g}"
+
+
+def _trains() -> str:
+    """The three tables of train lengths, each with its source."""
+    parts = []
+    for table in guidelines.TABLES:
+        head = ("Hz", *(f"{pct} %" for pct in table.columns))
+        grid = _grid(head, ((hz, *map(_cell, cells)) for hz, cells in table.rows.items()))
+        kind = "Advice: every cell is soft. " if table.advice else ""
+        about = f"{kind}Verified: {_verified(table.verified)}. Source: {table.source}."
+        parts.append(f"{table.name}, seconds.\n\n{grid}\n\n{textwrap.fill(about, 118)}")
+    return "\n\n".join(parts)
+
+
+def _theta() -> str:
+    grid = _grid(
+        ("property", "bound", "verified"),
+        (
+            (name, f"{bound} {value:_} {unit}".rstrip(), _verified(guidelines.VERIFIED))
+            for name, bound, value, unit in guidelines.THETA
+        ),
+    )
+    return f"{grid}\n\n{textwrap.fill(f'Source: {guidelines.THETA_SOURCE}.', 118)}"
+
+
+def _coils() -> str:
+    return _grid(
+        ("type", "coil", "di/dt at 100 %MSO, A/us", "verified", "source"),
+        (
+            (kind, row.name, row.didt_max_centi / 100, _verified(row.verified), row.source)
+            for kind, row in COILS.items()
+        ),
+    )
 
 
 def _settings() -> str:
@@ -174,6 +173,10 @@ SECTIONS: Final[dict[str, dict[str, Callable[[], str]]]] = {
         "fixed": _fixed,
         "watch": _watch,
         "gate": _gate,
+        "arm": _arm,
+        "trains": _trains,
+        "theta": _theta,
+        "coils": _coils,
         "hazards": _hazards,
     },
     "emulator.md": {"settings": _settings, "faults": _faults},
