@@ -35,16 +35,22 @@ STATUS: Json = {
     "intensity": {"planned_mso": 40, "realised_mso": 39.8},
     "session": None,
     "journal_error": "",
+    "self_test": {"state": "passed", "age_s": 60.0},
+    "clock_confirmed": True,
 }  # fmt: skip
 
 SESSION: Json = {
     "id": 1, "patient": "P001", "operator": "AB", "protocol": "ctbs600", "state": "running",
     "planned": 600, "delivered": 0, "skipped": 0, "unknown": 0, "train": 1, "trains": 1,
-    "waiting": "", "next_train_s": 0.0, "left_s": 40.0, "elapsed_s": 0.0,
+    "waiting": "", "next_train_s": 0.0, "left_s": 40.0, "elapsed_s": 0.0, "presence_s": 0.5,
 }  # fmt: skip
+
+CHECK: Json = {"ok": True, "soft": False, "verified": False, "source": "a table", "next": ""}
 
 PREPARED: Json = {
     "plan_hash": "ab" * 32,
+    "confirmation": "token-1",
+    "confirmation_s": 120.0,
     "sentence": "cTBS 600 at 40 %MSO (80 % of a motor threshold of 50.0 %MSO): 600 pulses.",
     "mso": 40,
     "pulses": 600,
@@ -52,10 +58,36 @@ PREPARED: Json = {
     "duration_s": 40.0,
     "warnings": ["No clinician has reviewed the protocol file ctbs600."],
     "checks": [
-        {"code": "train-pulses", "ok": True, "detail": "600 pulses, at most 600"},
-        {"code": "session-pulses", "ok": True, "detail": "600 pulses, at most 3000"},
+        CHECK | {"code": "train-pulses", "detail": "600 pulses, at most 600", "verified": True},
+        CHECK | {"code": "session-pulses", "detail": "600 pulses, at most 3000"},
     ],
+    "needs_reason": [],
 }
+
+SELF_TEST: Json = {
+    "passed": True, "dead_man": True, "stop": True, "bad_frame": True, "ledger": True,
+    "detail": "The device disarmed by itself 50 ms after the last beat.",
+}  # fmt: skip
+
+CLOCK: Json = {
+    "time": "2030-01-02T03:04:05.000000Z", "confirmed": False, "why": "The computer was started.",
+    "confirmed_by": None, "confirmed_at": None,
+}  # fmt: skip
+
+COUNTER: Json = {"serial": "TR000001", "boot_count": 2, "shown": 1007, "low": 1000, "high": 1003,
+                 "agrees": False}  # fmt: skip
+
+UNRESOLVED: Json = {
+    "session": 7, "block": 3, "patient": "P001", "operator": "AB", "protocol": "ctbs600",
+    "intent_at": "2030-01-01T10:00:00.000000Z", "pulses": 30, "confirmed": 12, "suggests": 15,
+    "why": "no outcome was told",
+}  # fmt: skip
+
+INTERLOCK: Json = {
+    "code": "coil-hot", "table": "watch", "value": 241, "limit": 400, "limit_name": "coil_max_dc",
+    "unit": "0.1 degree C", "verified": False, "source": "IEC 60601-1 applied part 41 C",
+    "says": "",
+}  # fmt: skip
 
 
 class FakeTmsd:
@@ -64,6 +96,12 @@ class FakeTmsd:
     def __init__(self, runtime: Path) -> None:
         self.status = copy.deepcopy(STATUS)
         self.prepared = copy.deepcopy(PREPARED)
+        self.self_test = copy.deepcopy(SELF_TEST)
+        self.interlocks = [copy.deepcopy(INTERLOCK)]
+        self.ledger: Json = {
+            "clock": copy.deepcopy(CLOCK), "unresolved": [copy.deepcopy(UNRESOLVED)],
+            "counter": copy.deepcopy(COUNTER), "dose": None,
+        }  # fmt: skip
         self.refusals: dict[str, Json] = {}  # method -> the `data` of an error object
         self.silent: set[str] = set()  # methods that are never answered
         self.stop_answers = [b"ACCEPTED", b"CONFIRMED"]
@@ -72,6 +110,7 @@ class FakeTmsd:
         self.pushing = True
         self.pulses_per_push = 0
         self.station_gone = False
+        self.presence_s = 0.5  # since the operator's last sign, when a session starts
         self.record = _record()
         self._lock = threading.RLock()
         self._ended = threading.Event()
@@ -176,7 +215,9 @@ class FakeTmsd:
     def _answer(self, line: socket.socket, request: Json) -> None:
         method, params = request["method"], request["params"]
         self.calls.append((method, params))
-        if method in self.silent:
+        if method == "session.present" and self.status["session"] is not None:
+            self.status["session"]["presence_s"] = 0.0
+        if method in self.silent or "id" not in request:
             return
         reply: Json = {"jsonrpc": "2.0", "id": request["id"]}
         if method in self.refusals:
@@ -196,13 +237,14 @@ class FakeTmsd:
             case "session.prepare":
                 return self.prepared
             case "session.start":
-                self.status["session"] = copy.deepcopy(SESSION)
+                self.status["session"] = copy.deepcopy(SESSION) | {"presence_s": self.presence_s}
                 self.status["guard"]["state"] = "armed"
                 self.status["device"]["state"] = "firing"
                 self._tell("session", "started", "Session 1 was started.")
                 return {"session": 1}
             case "session.pause":
                 self.status["session"]["state"] = "paused"
+                self.status["guard"]["state"] = self.status["device"]["state"] = "idle"
             case "session.resume":
                 self.status["session"]["state"] = "running"
                 self.status["guard"]["state"] = "armed"
@@ -213,10 +255,35 @@ class FakeTmsd:
                 return self.record
             case "session.list":
                 return {"sessions": [self.record]}
+            case "selftest.run":
+                return self.self_test
+            case "interlocks.list":
+                return {"interlocks": self.interlocks}
+            case name if name.startswith("ledger."):
+                return self._ledger(name, params)
             case "guard.acknowledge":
                 self.status["guard"] |= {"state": "idle", "causes": []}
                 return {"state": "idle"}
         return {"session": 1, "state": self.status["session"]["state"]}
+
+    def _ledger(self, method: str, params: Json) -> Json:
+        clock, counter = self.ledger["clock"], self.ledger["counter"]
+        match method:
+            case "ledger.resolve":
+                self.ledger["unresolved"] = []
+                return {}
+            case "ledger.accept_counter":
+                counter |= {"low": counter["shown"], "high": counter["shown"], "agrees": True}
+                return counter
+            case "ledger.confirm_clock":
+                clock |= {"confirmed": True, "why": "", "confirmed_by": params["operator"],
+                          "confirmed_at": params["time"]}  # fmt: skip
+                return clock
+        if params.get("patient") is None:
+            return self.ledger
+        dose = {"patient": params["patient"], "day_pulses": 600, "week_pulses": 1800,
+                "since_last_s": 5400.0}  # fmt: skip
+        return self.ledger | {"dose": dose}
 
     def _close(self, state: str) -> None:
         session, device = self.status["session"], self.status["device"]
@@ -253,7 +320,8 @@ def _record() -> Json:
         "ended_at": "2030-01-02T03:04:45.000000Z", "end_code": None,
         "device": {"model": "TMSLINK-1", "serial": "TR000001", "boot_count": 1,
                    "count_before": 1000, "count_after": None},
-        "temperature_max_c": 31.5, "blocks": [],
+        "temperature_max_c": 31.5, "blocks": [], "mt_method": "visual", "reason": "",
+        "resolved": 0, "self_test": None,
         "events": [{"time": "2030-01-02T03:04:05.000000Z", "kind": "session", "code": "started",
                     "detail": "Session 1 was started.", "session": 1}],
         "journal": "/var/lib/tmsctl/journal.sqlite",

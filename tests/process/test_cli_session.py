@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import pty
-import select
 import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import pytest
@@ -39,7 +36,8 @@ def test_a_session_runs_from_summary_to_record(tmsd: FakeTmsd, tmsctl: Any) -> N
     (start,) = tmsd.called("session.start")
     assert start == {
         "patient": "P001", "operator": "AB", "protocol": "ctbs600", "mt": 50.0, "pct_mt": None,
-        "reduced": False, "plan_hash": tmsd.prepared["plan_hash"],
+        "reduced": False, "plan_hash": tmsd.prepared["plan_hash"], "confirmation": "token-1",
+        "mt_method": "visual", "reason": None,
     }  # fmt: skip
 
 
@@ -69,6 +67,69 @@ def test_a_failed_check_is_marked_and_nothing_is_started(tmsd: FakeTmsd, tmsctl:
     assert "✗ NO" in out
     assert "3600 pulses, at most 3000" in err
     assert tmsd.called("session.start") == []
+
+
+SOFT = {"ok": False, "soft": True, "detail": "7200 s, at least 14400 without a second confirmation"}
+
+
+def test_an_exceeded_soft_limit_needs_a_reason(tmsd: FakeTmsd, tmsctl: Any) -> None:
+    tmsd.prepared["checks"][1] |= SOFT
+    tmsd.prepared["needs_reason"] = ["session-gap"]
+    status, out, err = tmsctl(*START, "--yes")
+    assert status == 16
+    assert "! SOFT" in out
+    assert "exceeds soft limits (session-gap)" in err
+    assert err.endswith("--reason TEXT. [soft-limit]\n")
+    assert tmsd.called("session.start") == []
+
+
+def test_a_reason_goes_with_the_start(tmsd: FakeTmsd, tmsctl: Any) -> None:
+    tmsd.pulses_per_push = 600
+    tmsd.prepared["checks"][1] |= SOFT
+    tmsd.prepared["needs_reason"] = ["session-gap"]
+    assert tmsctl(*START, "--yes", "--reason", "Prescribed so.", "--mt-method", "emg")[0] == 0
+    (start,) = tmsd.called("session.start")
+    assert (start["reason"], start["mt_method"]) == ("Prescribed so.", "emg")
+
+
+def test_a_reason_is_not_enough_for_a_hard_limit(tmsd: FakeTmsd, tmsctl: Any) -> None:
+    tmsd.prepared["checks"][1] |= {"ok": False, "next": "Wait a day."}
+    status, _, err = tmsctl(*START, "--yes", "--reason", "Prescribed so.")
+    assert status == 16
+    assert "Wait a day. [session-pulses]" in err
+    assert tmsd.called("session.start") == []
+
+
+def test_a_limit_that_nobody_has_verified_says_so(tmsd: FakeTmsd, tmsctl: Any) -> None:
+    out = tmsctl(*START)[1]
+    verified, not_verified = (line for line in out.splitlines() if "✓ ok" in line)
+    assert "unverified" not in verified
+    assert "unverified" in not_verified
+    assert "unverified: nobody has compared this limit with its source yet." in out
+    tmsd.prepared["checks"][1]["verified"] = True
+    assert "unverified" not in tmsctl(*START)[1]
+
+
+def test_a_line_on_standard_input_is_a_sign_of_presence(tmsd: FakeTmsd, runtime: Path) -> None:
+    with spawn(runtime, *START, "--yes", "--json", stdin=PIPE) as station:
+        assert station.stdin is not None
+        until(lambda: tmsd.called("session.start"))
+        station.stdin.write("here\n")
+        station.stdin.flush()
+        until(lambda: tmsd.called("session.present"))
+        tmsd.pulses_per_push = 600
+        station.stdin.close()
+        assert station.wait(DEADLINE_S) == 0
+    assert tmsd.called("session.present") == [{}]
+
+
+def test_a_program_is_told_when_a_sign_is_due(tmsd: FakeTmsd, tmsctl: Any) -> None:
+    tmsd.pulses_per_push = 60
+    tmsd.presence_s = 45.0
+    out = tmsctl(*START, "--yes", "--json")[1]
+    told = [json.loads(line)["presence"] for line in out.splitlines() if "presence" in line[:12]]
+    assert len(told) == 1
+    assert 14.0 <= told[0]["left_s"] <= 15.0
 
 
 def test_a_motor_threshold_that_is_no_number_is_refused(tmsd: FakeTmsd, tmsctl: Any) -> None:
@@ -120,38 +181,12 @@ def test_ctrl_c_with_nobody_behind_it_names_the_hardware_stop(
     assert len(tmsd.called("session.pause")) == 1
 
 
-def test_on_a_terminal_the_start_is_asked_for_and_the_view_is_drawn(
-    tmsd: FakeTmsd, runtime: Path
+def test_resume_returns_when_the_station_is_alive(
+    tmsd: FakeTmsd, tmsctl: Any, runtime: Path
 ) -> None:
-    tmsd.pulses_per_push = 20
-    ours, theirs = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80", "LINES": "24"}
-    program = Path(sys.executable).parent / "tmsctl"
-    with subprocess.Popen(
-        [program, "--runtime", str(runtime), *START],
-        stdin=theirs, stdout=theirs, stderr=theirs, env=environment,
-    ) as station:  # fmt: skip
-        os.close(theirs)
-        text = _read_until(ours, b"[y/N]")
-        assert tmsd.called("session.start") == []
-        os.write(ours, b"y\n")
-        text += _read_until(ours, b"delivered of 600")
-        os.close(ours)
-        assert station.wait(DEADLINE_S) == 0
-    for part in ("RUNNING: ", "DONE: ", "Ctrl-C = STOP", "████"):
-        assert part in text.decode()
-
-
-def _read_until(terminal: int, end: bytes) -> bytes:
-    text = b""
-    while end not in text:
-        assert select.select([terminal], [], [], DEADLINE_S)[0], text.decode()
-        text += os.read(terminal, 65536)
-    return text
-
-
-def test_resume_returns_when_the_station_is_alive(tmsd: FakeTmsd, tmsctl: Any) -> None:
-    tmsd.status["session"] = {"id": 1, "state": "paused"}
+    with Client(runtime) as client:
+        client.call("session.start")
+        client.call("session.pause")
     status, out, _ = tmsctl("session", "resume")
     assert (status, out) == (0, "Session 1 is running.\n")
 
@@ -192,6 +227,17 @@ def test_show_and_list_read_the_record(tmsd: FakeTmsd, tmsctl: Any) -> None:
     assert tmsd.called("session.show") == [{"session": None}, {"session": 1}]
     assert "0/600" in tmsctl("session", "list")[1]
     assert json.loads(tmsctl("session", "list", "--json")[1]) == {"sessions": [tmsd.record]}
+
+
+def test_a_record_says_what_a_person_decided(tmsd: FakeTmsd, tmsctl: Any) -> None:
+    out = tmsctl("session", "show")[1]
+    assert "(by eye)" in out
+    assert "reason" not in out
+    assert "by a person" not in out
+    tmsd.record |= {"mt_method": "emg", "reason": "order 12", "resolved": 4}
+    out = tmsctl("session", "show")[1]
+    for part in ("(by EMG)", "order 12 (soft limits were exceeded)", "4 counted by a person"):
+        assert part in out
 
 
 def test_status_is_text_for_people_and_json_for_programs(tmsd: FakeTmsd, tmsctl: Any) -> None:

@@ -26,9 +26,9 @@ def status(**changes: Json) -> Json:
     return made
 
 
-def drawn(state: Json, age_s: float = 0.0, footer: str = live.STOP_FOOTER) -> str:
+def drawn(state: Json, age_s: float = 0.0, place: live.Place = live.STATION) -> str:
     console = Console(file=StringIO(), width=80, height=24, color_system=None)
-    console.print(live.view(state, age_s, footer))
+    console.print(live.view(state, age_s, place))
     assert isinstance(console.file, StringIO)
     return console.file.getvalue()
 
@@ -79,7 +79,7 @@ def test_a_running_session_shows_all_that_a_glance_needs() -> None:
     for part in (
         "P001", "ctbs600", "operator AB", "312 / 600 pulses  52%", "2 of 5", "in 4.2 s", "0:19",
         "40 %MSO", "39.8 %MSO", "24.1 °C", "ARMED", "ok (late 0.2 ms, 0 overruns)", "TR000001",
-        "12 ms old", "Ctrl-C = STOP", "not a cleared medical device",
+        "12 ms old", "Ctrl-C = STOP", "any other key = I am here", "not a cleared medical device",
     ):  # fmt: skip
         assert part in text
 
@@ -114,6 +114,39 @@ def test_old_data_say_their_age() -> None:
     assert "Nothing new from tmsd for 2.3 s" in text
 
 
+@pytest.mark.parametrize(
+    ("since_s", "age_s", "left"),
+    [
+        (39.9, 0.0, None),
+        (40.0, 0.0, 20),
+        (39.5, 0.5, 20),
+        (58.9, 0.0, 2),
+        (59.9, 0.0, 1),
+        (60.0, 0.0, 0),
+        (70.0, 0.0, 0),
+        (None, 0.0, None),
+    ],
+)
+def test_a_sign_of_presence_is_asked_for_20_s_before_it_is_due(
+    since_s: float | None, age_s: float, left: int | None
+) -> None:
+    now = status(session={"presence_s": since_s})
+    assert ("presence" in drawn(now, age_s)) == (left is not None)
+    if left is not None:
+        assert f"presence: press a key within {left} s" in drawn(now, age_s)
+        assert f"at the station must press a key within {left} s" in drawn(
+            now, age_s, live.ELSEWHERE
+        )
+        assert f"presence ends in {left} s" in live.line(now, age_s)
+
+
+@pytest.mark.parametrize("state", ["paused", "complete", "stopped", "interrupted"])
+def test_nobody_need_be_there_while_no_pulse_can_leave(state: str) -> None:
+    assert live.presence_left(status(session={"state": state, "presence_s": 59.0}), 0.0) is None
+    assert live.presence_left(status(session={"state": "starting", "presence_s": 59.0}), 0.0)
+    assert live.presence_left(copy.deepcopy(STATUS), 0.0) is None
+
+
 def test_degraded_timing_is_said_in_a_word() -> None:
     text = drawn(status(guard={"timing": "degraded: fifo=off (no permission)"}))
     assert "DEGRADED" in text
@@ -134,7 +167,7 @@ def test_safe_names_the_first_cause_in_words_and_the_next_step() -> None:
 def test_the_picture_fits_a_terminal_of_80_by_24(causes: int) -> None:
     long = [{"code": f"cause-{n}", "detail": "a long sentence " * 10} for n in range(causes)]
     session = {"patient": "P" * 64, "protocol": "x" * 32, "delivered": 3000, "skipped": 300,
-               "planned": 3000, "unknown": 30}  # fmt: skip
+               "planned": 3000, "unknown": 30, "presence_s": 59.0}  # fmt: skip
     text = drawn(status(guard={"state": "safe", "causes": long}, session=session))
     assert len(text.splitlines()) <= LINES_MAX
     assert max(len(line) for line in text.splitlines()) <= 80

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tmsctl.cli import protocol, session
+from tmsctl.cli import interlocks, ledger, protocol, session
 from tmsctl.cli import stop as stop_command
 from tmsctl.cli.session import AsJson
 
@@ -23,6 +23,8 @@ app = typer.Typer(
 )
 app.add_typer(session.app, name="session")
 app.add_typer(protocol.app, name="protocol")
+app.add_typer(ledger.app, name="ledger")
+app.add_typer(interlocks.app, name="interlocks")
 
 
 @app.callback()
@@ -57,7 +59,7 @@ def status(
     else:
         from tmsctl.cli import live
 
-        console().print(live.view(now, 0.0, "to follow it: tmsctl status --watch"))
+        console().print(live.view(now, 0.0, live.ONCE))
     return follow.exit_status(now)
 
 
@@ -84,6 +86,16 @@ def acknowledge(context: typer.Context, as_json: AsJson = False) -> int:
 
 
 @app.command()
+def selftest(context: typer.Context, as_json: AsJson = False) -> int:
+    """Prove the barriers on the disarmed stimulator; no pulse leaves. Needed once a day."""
+    from tmsctl.cli import self_test
+    from tmsctl.cli.client import Client
+
+    with Client(context.obj) as client:
+        return self_test.run(client, as_json)
+
+
+@app.command()
 def demo(
     protocol_id: Annotated[str, typer.Option("--protocol", help="Protocol's id.")] = "ctbs600",
     mt: Annotated[float, typer.Option(help="Motor threshold, %MSO.")] = 50.0,
@@ -102,7 +114,7 @@ def _watch(client: Client, as_json: bool) -> int:
     from tmsctl.cli.show import JsonStates, opened
 
     client.call("status.subscribe")
-    way = nullcontext(JsonStates()) if as_json else opened(live.WATCH_FOOTER)
+    way = nullcontext(JsonStates()) if as_json else opened(live.ELSEWHERE)
     with suppress(KeyboardInterrupt), way as show:
         follow.watch(client, show, over=lambda _: False)
     return 0

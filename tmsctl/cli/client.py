@@ -65,6 +65,12 @@ class Client:
         result: Json = answer["result"]
         return result
 
+    def tell(self, method: str) -> None:
+        """As `call`, without an answer: nobody waits, and nobody hears of a refusal."""
+        self._send(
+            json.dumps({"jsonrpc": "2.0", "method": method, "params": {}}).encode() + b"\n", CALL_S
+        )
+
     def notes(self, within_s: float) -> list[Json]:
         """What tmsd has sent unasked, in order; waits at most `within_s` for the first."""
         messages = self._receive(0 if self._notes else within_s)

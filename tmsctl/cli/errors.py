@@ -7,6 +7,7 @@ EXIT_UNREACHABLE = 2  # no device, or no program that speaks for it
 EXIT_COMMUNICATION = 4
 EXIT_FAULT = 8  # the guard is in SAFE
 EXIT_LIMIT = 16  # refused by a limit
+EXIT_SELF_TEST = 32  # a proof of the self-test failed
 
 
 class CliError(Exception):

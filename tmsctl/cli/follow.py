@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import math
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Final
 
-import typer
-from rich.table import Table
-
-from tmsctl.cli import live, record, stop
+from tmsctl.cli import confirm, live, presence, record, stop
 from tmsctl.cli.client import Client, Json
-from tmsctl.cli.errors import EXIT_FAULT, EXIT_LIMIT, EXIT_UNREACHABLE, CliError
+from tmsctl.cli.errors import EXIT_FAULT, EXIT_UNREACHABLE, CliError
+from tmsctl.cli.presence import Signs
 from tmsctl.cli.show import JsonEvents, Show, console, opened, print_json
 
 FRAME_S: Final = 0.1
@@ -27,7 +24,16 @@ SETTLE_S: Final = 2.0
 """After the end the device still has to report that it is disarmed, and tmsd the last outcome."""
 
 
-def start(client: Client, runtime: Path, request: Json, *, yes: bool, as_json: bool) -> int:
+def start(
+    client: Client,
+    runtime: Path,
+    request: Json,
+    *,
+    reason: str | None = None,
+    yes: bool,
+    as_json: bool,
+    signs: Signs | None = None,
+) -> int:
     """`session start` from summary to record; returns the exit status."""
     if not math.isfinite(request["mt"]):
         raise CliError(
@@ -39,23 +45,39 @@ def start(client: Client, runtime: Path, request: Json, *, yes: bool, as_json: b
     if as_json:
         print_json({"prepared": prepared})
     else:
-        _print_prepared(prepared)
-    _refuse_failed_checks(prepared["checks"])
-    if not yes:
-        _confirm(as_json)
-    planned = {**request, "plan_hash": prepared["plan_hash"]}
-    return attach(
-        client, runtime, lambda: client.call("session.start", planned)["session"], as_json
-    )
+        confirm.show(prepared)
+    confirm.refuse_failed(prepared)
+    confirmed = {
+        **request,
+        "reason": confirm.agreed(prepared, reason, yes=yes, as_json=as_json),
+        "plan_hash": prepared["plan_hash"],
+        "confirmation": prepared["confirmation"],
+    }
+
+    def begin() -> int:
+        return int(client.call("session.start", confirmed)["session"])
+
+    return attach(client, runtime, begin, as_json, signs)
 
 
-def attach(client: Client, runtime: Path, begin: Callable[[], int], as_json: bool) -> int:
-    """Begin or resume a session and stay its station until it ends. Ctrl-C sends STOP."""
+def attach(
+    client: Client,
+    runtime: Path,
+    begin: Callable[[], int],
+    as_json: bool,
+    signs: Signs | None = None,
+) -> int:
+    """Begin or resume a session and stay its station until it ends. Ctrl-C sends STOP.
+
+    `signs` says when the operator has shown that somebody is there; None: standard input.
+    """
     client.call("status.subscribe")
-    with _stop_on_ctrl_c(runtime) as presses:
+    with ExitStack() as stack:
+        presses = stack.enter_context(_stop_on_ctrl_c(runtime))
         session = begin()
-        with nullcontext(JsonEvents()) if as_json else opened(live.STOP_FOOTER) as show:
-            _watch(client, session, show, presses)
+        given = signs or stack.enter_context(presence.standard_input())
+        with nullcontext(JsonEvents()) if as_json else opened(live.STATION) as show:
+            _watch(client, session, show, presses, given)
             if presses:
                 _report_stop(client, runtime, presses[-1], as_json)
             status = _settled(client)
@@ -80,13 +102,20 @@ def exit_status(status: Json) -> int:
     return (EXIT_UNREACHABLE if unreachable else 0) | (EXIT_FAULT if fault else 0)
 
 
-def watch(client: Client, show: Show, over: Callable[[Json], bool]) -> None:
-    """Show the live state until `over` says so. CliError when tmsd stays silent."""
+def watch(
+    client: Client, show: Show, over: Callable[[Json], bool], signs: Signs = lambda: False
+) -> None:
+    """Show the live state until `over` says so. CliError when tmsd stays silent.
+
+    Each of the operator's `signs` is passed on to tmsd.
+    """
     arrived_at = time.monotonic()
     frame_at = arrived_at
     status: Json | None = None
     while True:
         notes = client.notes(FRAME_S)
+        if signs():
+            client.tell("session.present")
         now = time.monotonic()
         for note in notes:
             if note["method"] == "event":
@@ -110,7 +139,9 @@ def watch(client: Client, show: Show, over: Callable[[Json], bool]) -> None:
             return
 
 
-def _watch(client: Client, session: int, show: Show, presses: list[list[str]]) -> None:
+def _watch(
+    client: Client, session: int, show: Show, presses: list[list[str]], signs: Signs
+) -> None:
     # States from before the session began say nothing about it.
     for note in client.notes(0):
         if note["method"] == "event":
@@ -126,7 +157,7 @@ def _watch(client: Client, session: int, show: Show, presses: list[list[str]]) -
             or current["state"] in ("complete", "stopped", "interrupted")
         )
 
-    watch(client, show, over)
+    watch(client, show, over, signs)
 
 
 @contextmanager
@@ -166,37 +197,3 @@ def _report_stop(client: Client, runtime: Path, stages: list[str], as_json: bool
         # The way through tmsd is slower, but it may be the one that still works.
         with suppress(CliError):
             client.call("session.pause")
-
-
-def _print_prepared(prepared: Json) -> None:
-    paper = console()
-    paper.print(prepared["sentence"], style="bold")
-    for warning in prepared["warnings"]:
-        paper.print(f"warning: {warning}", style="yellow")
-    table = Table("", "check", "found", box=None)
-    for check in prepared["checks"]:
-        mark = ("✓ ok", "green") if check["ok"] else ("✗ NO", "bold red")
-        table.add_row(mark[0], check["code"], check["detail"], style=mark[1])
-    paper.print(table)
-
-
-def _refuse_failed_checks(checks: list[Json]) -> None:
-    failed = [check for check in checks if not check["ok"]]
-    if failed:
-        raise CliError(
-            failed[0]["code"],
-            f"The session cannot start: {failed[0]['detail'].rstrip('.')}.",
-            f"Put right what is marked NO ({len(failed)} of {len(checks)}) and start again.",
-            EXIT_LIMIT,
-        )
-
-
-def _confirm(as_json: bool) -> None:
-    if as_json or not sys.stdin.isatty():
-        raise CliError(
-            "no-confirmation",
-            "A session starts only after a yes, and there is nobody here to ask.",
-            "Read the summary, then repeat the command with --yes.",
-        )
-    if not typer.confirm("Start?", default=False):
-        raise CliError("not-confirmed", "Nothing was started: the answer was no.")

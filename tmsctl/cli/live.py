@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from typing import Any, Final, NamedTuple
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
+
+from tmsctl.safety.limits import GENERAL
 
 Json = dict[str, Any]
 
@@ -16,8 +19,27 @@ STALE_S: Final = 1.0
 """Older data is marked: a picture that stands still must not look alive."""
 
 NOT_MEDICAL: Final = "tmsctl is not a cleared medical device."
-STOP_FOOTER: Final = "Ctrl-C = STOP     pause from a second terminal: tmsctl session pause"
-WATCH_FOOTER: Final = "Ctrl-C leaves this view; it does not stop anything. To stop: tmsctl stop"
+
+PRESENCE_S: Final = GENERAL.presence_age_max_us / 1_000_000
+PRESENCE_WARN_S: Final = 20.0
+"""So long before the operator's sign is too old, the view asks for another."""
+
+
+class Place(NamedTuple):
+    """What can be done where the picture is seen."""
+
+    keys: str
+    sign: str  # how the operator shows that somebody is there
+
+
+STATION: Final = Place(
+    "Ctrl-C = STOP   any other key = I am here   to pause: tmsctl session pause", "press a key"
+)
+ELSEWHERE: Final = Place(
+    "Ctrl-C leaves this view; it does not stop anything. To stop: tmsctl stop",
+    "somebody at the station must press a key",
+)
+ONCE: Final = Place("to follow it: tmsctl status --watch", ELSEWHERE.sign)
 
 
 class Headline(NamedTuple):
@@ -79,7 +101,18 @@ def headline(status: Json, age_s: float) -> Headline:
     return Headline("ARMING", "bold cyan", "The stimulator is being armed and charged.", "")
 
 
-def view(status: Json, age_s: float, footer: str) -> RenderableType:
+def presence_left(status: Json, age_s: float) -> float | None:
+    """Seconds until pulses stop for want of a sign; None while that is far off or not at stake."""
+    session = status["session"]
+    if session is None or session["state"] not in ("starting", "running"):
+        return None
+    if session["presence_s"] is None:  # the guard has not spoken of this session yet
+        return None
+    left_s = max(0.0, PRESENCE_S - session["presence_s"] - age_s)
+    return left_s if left_s <= PRESENCE_WARN_S else None
+
+
+def view(status: Json, age_s: float, place: Place) -> RenderableType:
     """One picture of at most 23 lines and 80 columns."""
     head = headline(status, age_s)
     dim = "dim" if age_s > STALE_S else ""
@@ -99,7 +132,10 @@ def view(status: Json, age_s: float, footer: str) -> RenderableType:
         parts.append(_sentence(f"journal: {status['journal_error']}", "bold red"))
     if head.next_step:
         parts.append(_sentence(f"next step: {head.next_step}", ""))
-    parts.append(Text(f"{footer}\n{NOT_MEDICAL}", style="dim"))
+    if (left_s := presence_left(status, age_s)) is not None:
+        words = f"presence: {place.sign} within {math.ceil(left_s)} s"
+        parts.append(_sentence(words, "bold yellow reverse"))
+    parts.append(Text(f"{place.keys}\n{NOT_MEDICAL}", style="dim"))
     return Group(*parts)
 
 
@@ -119,6 +155,8 @@ def line(status: Json, age_s: float) -> str:
         f"coil {celsius(status['coil']['temperature_c'])}",
         f"guard {status['guard']['state']}",
     ]
+    if (left_s := presence_left(status, age_s)) is not None:
+        parts.append(f"presence ends in {math.ceil(left_s)} s")
     parts += [f"{cause['code']}: {cause['detail']}" for cause in status["guard"]["causes"][:1]]
     if age_s > STALE_S:
         parts.append(f"data {age_s:.1f} s old")
@@ -134,7 +172,7 @@ def clock(seconds: float | None) -> str:
     """Minutes and seconds, rounded up so that 0:00 means over."""
     if seconds is None:
         return "unknown"
-    whole = int(-(-seconds // 1))
+    whole = math.ceil(seconds)
     return f"{whole // 60}:{whole % 60:02d}"
 
 

@@ -8,6 +8,8 @@ from rich.table import Table
 
 Json = dict[str, Any]
 
+_METHODS = {"emg": "by EMG", "visual": "by eye"}
+
 
 def summary(record: Json) -> Table:
     """What was planned and what was done, one fact a line."""
@@ -19,13 +21,15 @@ def summary(record: Json) -> Table:
         ("protocol", f"{record['protocol']}, plan {record['plan_hash'][:12]}"),
         ("intensity", _intensity(record)),
         ("pulses", f"{record['delivered']} delivered of {record['planned']} planned"),
-        ("", f"{record['skipped']} skipped, {record['unknown']} unknown (count as delivered)"),
+        ("", _not_delivered(record)),
         ("device", f"{device['model']} {device['serial']}, counter {_or(before)} -> {_or(after)}"),
         ("hottest", "unknown" if (top := record["temperature_max_c"]) is None else f"{top:.1f} °C"),
         ("time", f"{record['started_at']} to {_or(record['ended_at'])}"),
         ("ended by", record["end_code"] or "has not ended"),
         ("journal", record["journal"]),
     ]
+    if record["reason"]:
+        rows.insert(4, ("reason", f"{record['reason']} (soft limits were exceeded)"))
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
@@ -56,8 +60,16 @@ def listing(records: list[Json]) -> Table:
     return table
 
 
+def _not_delivered(record: Json) -> str:
+    words = f"{record['skipped']} skipped, {record['unknown']} unknown (count as delivered)"
+    if record["resolved"]:
+        words += f", {record['resolved']} counted by a person"
+    return words
+
+
 def _intensity(record: Json) -> str:
-    text = f"{record['mso']} %MSO, {record['pct_mt']} % of motor threshold {record['mt']:g} %MSO"
+    text = f"{record['mso']} %MSO, {record['pct_mt']} % of motor threshold {record['mt']:g} %MSO "
+    text += f"({_METHODS[record['mt_method']]})"
     return text + (", REDUCED from the prescription" if record["reduced"] else "")
 
 

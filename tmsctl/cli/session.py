@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 app = typer.Typer(no_args_is_help=True, help="Start, pause, resume, stop, look up sessions.")
+
+
+class MtMethod(enum.StrEnum):
+    """Twitches are seen with the eye, or measured by electromyography."""
+
+    EMG = "emg"
+    VISUAL = "visual"
+
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 
@@ -19,16 +28,26 @@ def start(
     operator: Annotated[str, typer.Option(help="Your id.")],
     protocol: Annotated[str, typer.Option(help="Protocol's id; see `tmsctl protocol list`.")],
     mt: Annotated[float, typer.Option(help="Motor threshold, %MSO.")],
+    mt_method: Annotated[
+        MtMethod, typer.Option(help="How it was measured; by eye needs the stricter tables.")
+    ] = MtMethod.VISUAL,
     pct_mt: Annotated[
         int | None, typer.Option("--pct-mt", help="Percent of motor threshold, else protocol's.")
     ] = None,
     reduced: Annotated[
         bool, typer.Option("--reduced", help="Accept less when the device cannot reach the dose.")
     ] = False,
+    reason: Annotated[
+        str | None, typer.Option(help="Why soft limits are exceeded, when they are.")
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before the start.")] = False,
     as_json: AsJson = False,
 ) -> int:
-    """Show the plan, ask, then run the session and watch it to its end. Ctrl-C is STOP."""
+    """Show the plan, ask, then run the session and watch it to its end. Ctrl-C is STOP.
+
+    Any other key (without a terminal: a line on standard input) says that somebody is there;
+    without one for 60 s the session is paused.
+    """
     from tmsctl.cli import follow
     from tmsctl.cli.client import Client
 
@@ -37,12 +56,13 @@ def start(
         "operator": operator,
         "protocol": protocol,
         "mt": mt,
+        "mt_method": mt_method.value,
         "pct_mt": pct_mt,
         "reduced": reduced,
     }
     runtime: Path = context.obj
     with Client(runtime) as client:
-        return follow.start(client, runtime, request, yes=yes, as_json=as_json)
+        return follow.start(client, runtime, request, reason=reason, yes=yes, as_json=as_json)
 
 
 @app.command()

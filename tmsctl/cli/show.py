@@ -29,15 +29,29 @@ class Show(Protocol):
         """Something happened, said once."""
 
 
+class Once:
+    """True when something begins, not while it lasts."""
+
+    def __init__(self) -> None:
+        self._lasts = False
+
+    def begins(self, lasts: bool) -> bool:
+        before, self._lasts = self._lasts, lasts
+        return lasts and not before
+
+
 class Screen:
     """A picture that is redrawn in place."""
 
-    def __init__(self, display: Live, footer: str) -> None:
-        self._display = display
-        self._footer = footer
+    def __init__(self, display: Live, place: live.Place) -> None:
+        self._display, self._place = display, place
+        self._asking = Once()
 
     def status(self, status: Json, age_s: float) -> None:
-        self._display.update(live.view(status, age_s, self._footer), refresh=True)
+        self._display.update(live.view(status, age_s, self._place), refresh=True)
+        asks = live.presence_left(status, age_s) is not None
+        if self._asking.begins(asks) and self._place is live.STATION:
+            self._display.console.bell()
 
     def event(self, event: Json) -> None:
         """Events change the picture; the list of them is in the record."""
@@ -61,10 +75,16 @@ class Log:
 
 
 class JsonEvents:
-    """Every event as one JSON object a line."""
+    """Every event as one JSON object a line, and once when a sign of presence is due."""
+
+    def __init__(self) -> None:
+        self._asking = Once()
 
     def status(self, status: Json, age_s: float) -> None:
         """The state is for people; a program that runs a session reads events and the record."""
+        left_s = live.presence_left(status, age_s)
+        if self._asking.begins(left_s is not None):
+            print_json({"presence": {"left_s": left_s}})
 
     def event(self, event: Json) -> None:
         print_json({"event": event})
@@ -78,13 +98,13 @@ class JsonStates(JsonEvents):
 
 
 @contextmanager
-def opened(footer: str) -> Iterator[Show]:
+def opened(place: live.Place) -> Iterator[Show]:
     """For people: a picture on a terminal, lines elsewhere."""
     if not sys.stdout.isatty():
         yield Log()
         return
     with Live(console=console(), auto_refresh=False) as display:
-        yield Screen(display, footer)
+        yield Screen(display, place)
 
 
 def console() -> Console:

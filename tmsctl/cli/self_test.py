@@ -1,0 +1,32 @@
+"""`tmsctl selftest`: the four proofs, one a line."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tmsctl.cli.client import Client
+from tmsctl.cli.errors import EXIT_SELF_TEST
+from tmsctl.cli.show import print_json
+
+RUN_S: Final = 30.0
+"""The device arms at 1 %MSO and disarms three times; a silent one is given up by the guard."""
+
+PROOFS: Final = {
+    "dead_man": ("dead-man", "without the guard's beat the device disarms by itself"),
+    "stop": ("STOP", "the device disarms and stays latched"),
+    "bad_frame": ("damaged frame", "the device does not act on one"),
+    "ledger": ("ledger write", "the result is on disk"),
+}
+
+
+def run(client: Client, as_json: bool) -> int:
+    """0 when all four hold, else EXIT_SELF_TEST. CliError when it cannot be run."""
+    result = client.call("selftest.run", within_s=RUN_S)
+    if as_json:
+        print_json(result)
+    else:
+        for member, (name, words) in PROOFS.items():
+            print(f"{'✓ ok' if result[member] else '✗ NO'}  {name:<13}  {words}")
+        print(result["detail"])
+        print("The self-test has passed." if result["passed"] else "THE SELF-TEST HAS FAILED.")
+    return 0 if result["passed"] else EXIT_SELF_TEST
