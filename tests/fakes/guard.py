@@ -36,6 +36,9 @@ class FakeGuard:
         self.connected = True
         self.link = ""
         self.refuse: dict[type, tuple[str, str]] = {}  # message class -> code, detail
+        self.self_test = ipc.SelfTestState.PASSED
+        self.proofs = (1, 1, 1)  # of the next self-test
+        self.present_us: int | None = None  # newest sign of the operator
         self.outcome = 0  # of blocks that end early: 0 applied, 2 unknown
         self.heard: list[ipc.ToGuard] = []
         self.now_us = boot_us  # replaced by tests with a clock of their own
@@ -70,6 +73,17 @@ class FakeGuard:
                 return self._move(GuardState.IDLE, "acknowledged", "a person acknowledged")
             case ipc.Recorded():
                 self._unrecorded.pop(item.block_id, None)
+            case ipc.Present(at_us):
+                self.present_us = at_us
+            case ipc.Fail(code, detail):
+                return self.trip(code, detail)
+            case ipc.SelfTest():
+                return self._prove()
+            case ipc.ReadInterlocks():
+                return [
+                    ipc.Interlock("coil-hot", "watch", 1, 243, 410, ""),
+                    ipc.Interlock("presence-lost", "watch", 0, 0, 60_000_000, "nobody was there"),
+                ]
         return []
 
     def play(self, pulses: int | None = None) -> Said:
@@ -112,8 +126,18 @@ class FakeGuard:
             connected=int(self.connected), device_state=0, status_age_us=10_000,
             charge_permille=500, coil_dc=305, surface_dc=301, pulse_count=self.fired.total(),
             waiting="", overruns=0, late_max_us=0, model="fake", serial="F0000001", boot_count=1,
-            link=self.link, timing="fake",
+            link=self.link, timing="fake", self_test=self.self_test,
+            presence_age_us=-1 if self.present_us is None else self.now_us() - self.present_us,
+            self_test_age_us=1_000_000 if self.self_test == ipc.SelfTestState.PASSED else -1,
         )  # fmt: skip
+
+    def _prove(self) -> Said:
+        if self.state != GuardState.IDLE or self._plan is not None:
+            return [ipc.Refused(spec_of(ipc.SelfTest).code, "wrong-state", "not idle, or loaded")]
+        good = all(self.proofs)
+        self.self_test = ipc.SelfTestState.PASSED if good else ipc.SelfTestState.FAILED
+        said = "dead-man within 50 ms" if good else "a proof failed"
+        return [ipc.SelfTested(self.now_us(), *self.proofs, said), self.snapshot()]
 
     def _load(self, load: ipc.Load) -> Said:
         protocol = self._library[load.protocol]

@@ -50,8 +50,10 @@ class Service:
     outcomes: dict[int, ipc.BlockOutcome] = field(default_factory=dict)
     intents: dict[int, ipc.Want] = field(default_factory=dict)
     snapshot: ipc.Snapshot | None = None
+    present: bool = True  # somebody shows every 10 s that he is there
     _queue: list[tuple[int, ipc.ToGuard]] = field(default_factory=list)
     _alive_at: int = 0
+    _present_at: int = 0
 
     def hear(self, messages: Iterable[ipc.ToService], now: int) -> None:
         for message in messages:
@@ -80,6 +82,9 @@ class Service:
         if now - self._alive_at >= 200 * MS:
             self._alive_at = now
             due.append(ipc.Alive())
+        if self.present and now - self._present_at >= 10 * SECOND:
+            self._present_at = now
+            due.append(ipc.Present(now))
         return due
 
     @property
@@ -133,7 +138,7 @@ class Rig:
         return Guard(
             self.driver,
             self.limits,
-            lambda load: plan_for(load, LIBRARY, self.limits),
+            lambda load, envelope: plan_for(load, LIBRARY, self.limits, envelope),
             self.serial,
             self.now,
             latched,
@@ -187,8 +192,16 @@ class Rig:
 
     # -- a session ---------------------------------------------------------------------------
 
+    def self_test(self) -> None:
+        """The daily proof, which every new guard needs before it arms."""
+        self.run_until(lambda: self.guard.device.status is not None, 2 * SECOND)
+        self.service.say(ipc.SelfTest())
+        self.run_until(lambda: self.guard.self_test.passed_at is not None, 3 * SECOND)
+
     def load(self, plan: Plan, first_pulse: int = 0, session_no: int = 1) -> None:
         self.plan = plan
+        status = self.guard.device.status
+        count = 0 if status is None else status.pulse_count
         self.service.say(
             ipc.Load(
                 session_no=session_no,
@@ -198,14 +211,24 @@ class Rig:
                 reduced=int(plan.reduced),
                 plan_hash=plan.hash,
                 first_pulse=first_pulse,
+                by_emg=1,
+                soft_accepted=1,
+                day_pulses=0,
+                week_pulses=0,
+                count_low=count,
+                count_high=count,
             )
         )
 
+    def ask_to_run(self) -> None:
+        """A person confirms the plan at this instant."""
+        self.service.say(ipc.Run(1, self.plan.hash, self.now))
+
     def start(self, plan: Plan, first_pulse: int = 0) -> None:
-        """Connect, load and run; returns when the first pulse has left."""
-        self.run_until(lambda: self.guard.device.status is not None, 2 * SECOND)
+        """Connect, prove, load and run; returns when the first pulse has left."""
+        self.self_test()
         self.load(plan, first_pulse)
-        self.service.say(ipc.Run(1))
+        self.ask_to_run()
         self.run_until(lambda: bool(self.pulses), 40 * SECOND)
 
     def stop(self, by: str = "test") -> None:

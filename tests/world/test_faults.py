@@ -39,7 +39,7 @@ def recover(rig: Rig) -> None:
     play = rig.guard.play
     if play is None:
         rig.load(rig.plan, len(rig.pulses))
-    rig.service.say(ipc.Run(1))
+    rig.ask_to_run()
     rig.run_until(lambda: len(rig.pulses) > before, 10 * SECOND)
 
 
@@ -64,7 +64,7 @@ def test_a_guard_that_dies_at_any_instant_is_followed_by_silence_within_50_ms(se
     rig.stall(1 * SECOND)  # SIGKILL or SIGSTOP: no cycle runs any more
     assert rig.last_pulse_at() <= died_at + DEAD_MAN_US
     dead_man = [line for line in rig.truth if line["event"] == "dead_man"]
-    assert len(dead_man) == 1
+    assert len(dead_man) == 2  # the first one was the self-test's
     rig.cycle()  # it comes back after SIGSTOP: it knows that it was not watching
     assert rig.is_safe
     assert rig.service.codes()[-1] in ("cycle-gap", "status-age", "disarmed-itself", "setting")
@@ -179,10 +179,11 @@ def test_each_device_fault_ends_in_safe_with_its_own_cause(fault: Rule, code: st
 
 
 def test_a_device_that_refuses_to_arm_leaves_the_guard_idle_and_says_so() -> None:
-    rig = Rig(rules=[Rule("refuse_arm", at_us=0, for_us=3 * SECOND)])
-    rig.run(500 * MS)
+    rig = Rig()
+    rig.self_test()
+    rig.firmware.faults.add(Rule("refuse_arm", at_us=0, for_us=3 * SECOND))
     rig.load(compiled("ctbs600"))
-    rig.service.say(ipc.Run(1))
+    rig.ask_to_run()
     rig.run(1 * SECOND)
     assert isinstance(rig.guard.state, Idle)
     assert rig.service.codes() == ["run", "arm-refused"]
@@ -194,19 +195,21 @@ def test_a_device_that_refuses_to_arm_leaves_the_guard_idle_and_says_so() -> Non
 def test_another_device_on_the_same_port_is_never_armed() -> None:
     rig = Rig(serial="OTHER001")
     rig.run(500 * MS)
+    rig.service.say(ipc.SelfTest())
     rig.load(compiled("ctbs600"))
-    rig.service.say(ipc.Run(1))
+    rig.ask_to_run()
     rig.run(5 * SECOND)
-    assert not rig.pulses
+    assert not [line for line in rig.truth if line["event"] == "arm"]
     refused = [m.code for m in rig.service.told if isinstance(m, ipc.Refused)]
-    assert refused == ["wrong-device"]
+    assert refused == ["no-device", "wrong-device"]
 
 
 def test_a_guard_after_a_crash_begins_in_safe_and_needs_a_person() -> None:
     rig = Rig(latched="the guard before this one did not end in order")
     rig.run(500 * MS)
+    rig.service.say(ipc.SelfTest())
     rig.load(compiled("ctbs600"))
-    rig.service.say(ipc.Run(1))
+    rig.ask_to_run()
     rig.run(2 * SECOND)
     assert rig.is_safe
     assert not rig.pulses
@@ -228,9 +231,9 @@ def test_the_coil_that_gets_too_hot_stops_the_session() -> None:
 def test_no_grant_no_pulse() -> None:
     rig = Rig()
     rig.service.grant_us = 3_600 * SECOND
-    rig.run(500 * MS)
+    rig.self_test()
     rig.load(compiled("itbs600"))
-    rig.service.say(ipc.Run(1))
+    rig.ask_to_run()
     rig.run(59 * SECOND)
     assert not rig.pulses
     rig.run(3 * SECOND)

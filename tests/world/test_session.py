@@ -71,7 +71,7 @@ def test_pause_is_immediate_and_resume_continues_at_the_exact_next_pulse(
         assert isinstance(rig.guard.state, Idle)
         assert rig.last_pulse_at() <= paused_at + 20 * MS
         rig.run(rig.rng.randrange(0, 8 * SECOND))
-        rig.service.say(ipc.Run(1))
+        rig.ask_to_run()
         rig.run_until(lambda: rig.guard.energised, 1 * SECOND)
     rig.run_until(lambda: rig.complete, plan.span_us + 60 * SECOND)
 
@@ -96,9 +96,9 @@ def test_a_slow_grant_postpones_a_train_and_shortens_no_interval() -> None:
     plan = compiled("itbs600")
     rig = Rig()
     rig.service.grant_us = 9 * SECOND  # later than the gap between trains allows
-    rig.run_until(lambda: rig.guard.device.status is not None, 2 * SECOND)
+    rig.self_test()
     rig.load(plan)
-    rig.service.say(ipc.Run(1))
+    rig.ask_to_run()
     rig.run_until(lambda: len(rig.pulses) >= 90, 60 * SECOND)
     onsets = times(rig)[::30]
     assert all(b - a >= 10 * SECOND for a, b in pairwise(onsets))
@@ -152,6 +152,6 @@ def test_a_session_can_go_on_as_soon_as_the_guard_shows_the_device_again() -> No
         ),
         2 * SECOND,
     )
-    rig.service.say(ipc.Run(1))
+    rig.ask_to_run()
     rig.run(50 * MS)
     assert not [m for m in rig.service.told if isinstance(m, ipc.Refused)]

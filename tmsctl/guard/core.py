@@ -11,15 +11,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from drivers.contract import DeviceState, Permit, PulseBlock, Stimulator
+from drivers.contract import Envelope, Permit, Stimulator
 from firmware_protocol.quantities import MS, BootUs, PercentMso
 from tmsctl.guard.device_view import DeviceView
 from tmsctl.guard.playback import Intent, OpenBlock, Playback
 from tmsctl.guard.report import Reporter
+from tmsctl.guard.self_test import SelfTest
+from tmsctl.guard.views import arm_request_of, facts_of, interlocks, request_of, settle_us
 from tmsctl.ipc import messages as ipc
 from tmsctl.safety import machine, permit, rules
 from tmsctl.safety.dose import PulseTimes
-from tmsctl.safety.facts import Facts, Request
 from tmsctl.safety.limits import Limits
 from tmsctl.safety.machine import Armed, Arming, Effect, Idle, Safe, State
 from tmsctl.safety.plan_check import tightened
@@ -33,7 +34,7 @@ SEND_AHEAD_US: Final = 60 * MS
 PERMIT_FOR_US: Final = 50 * MS
 """Each beat lets pulses leave for this long; the device's dead-man is as long."""
 
-PlanFor = Callable[[ipc.Load], tuple[Plan, Limits] | Trip]
+PlanFor = Callable[[ipc.Load, Envelope], tuple[Plan, Limits] | Trip]
 """Compiles a confirmed prescription on the guard's own side, or says why not."""
 
 
@@ -67,14 +68,18 @@ class Guard:
             self.state = Safe((Trip("unclean-start", Action.SAFE, latched),))
         self.report = Reporter()
         self.device = DeviceView(serial, PulseTimes(limits.train_gap_min_us), self.report)
+        self.self_test = SelfTest(driver, self.device)
         self.play: Playback | None = None
+        self.stopped_by: str | None = None
+        self.service_seen_at: BootUs | None = None
+        self.service_fault: str | None = None
+        self.presence_at: BootUs | None = None
+        self.settled_at = now
         self._plan_for = plan_for
         self._sent = PulseTimes(limits.train_gap_min_us)
-        self._stopped_by: str | None = None
-        self._service_seen_at: BootUs | None = None
         self._last_cycle_at = now
         self._block_id = 0
-        self._run_asked = False
+        self._run_asked: ipc.Run | None = None
         self._acknowledge_asked = False
         self._disarm_asked: Trip | None = None
 
@@ -90,19 +95,21 @@ class Guard:
         gap_us, self._last_cycle_at = now - self._last_cycle_at, now
         if inputs.stopped_by is not None:
             self.driver.stop(now)  # first of all, whatever else is to be done
-            self._stopped_by = self._stopped_by or inputs.stopped_by
+            self.stopped_by = self.stopped_by or inputs.stopped_by
         self.listen(now)
         self._take_commands(inputs, now)
         self.device.settle(self.play)
 
-        verdict = rules.watch(self._facts(gap_us), self._limits(), now)
-        ready = self.device.ready_at(self._armed_mso(), self._armed_since())
+        verdict = rules.watch(facts_of(self, gap_us, now), self.limits_in_force, now)
+        state = self.state
+        ready = isinstance(state, Arming) and self.device.ready_at(state.mso, state.since)
         self._step(machine.Tick(verdict, ready, now), now)
-        self._act(verdict, now)
+        may_beat = self._act(verdict, now)
 
         self.cycles += 1
-        armed = isinstance(self.state, Armed)
-        self.driver.beat(self.cycles, now, BootUs(now + PERMIT_FOR_US) if armed else BootUs(0))
+        if may_beat:
+            armed = isinstance(self.state, Armed)
+            self.driver.beat(self.cycles, now, BootUs(now + PERMIT_FOR_US) if armed else BootUs(0))
         return self.report.collect(self, now)
 
     def make_safe(self, now: BootUs) -> None:
@@ -113,17 +120,22 @@ class Guard:
 
     def _take_commands(self, inputs: Inputs, now: BootUs) -> None:
         if not inputs.service_connected:
-            if self._service_seen_at is not None and self.play is not None:
+            if self.service_seen_at is not None and self.play is not None:
                 self.play.running = False  # nobody is left who could grant or resume
-            self._service_seen_at = None
+            self.service_seen_at = self.service_fault = None
         for command in inputs.commands:
-            self._service_seen_at = now
+            self.service_seen_at = now
             match command:
                 case ipc.Load():
                     self._load(command)
                 case ipc.Run(session_no):
-                    if self._is_loaded(session_no, command):
-                        self._run_asked = True
+                    if isinstance(self.state, Safe):  # it must not wait for the acknowledgement
+                        self.report.refuse(command, "latched", "the guard is in SAFE")
+                    elif self._is_loaded(session_no, command):
+                        self._run_asked = command
+                case ipc.Present(at_us):
+                    if at_us <= now:  # a sign from the future is none
+                        self.presence_at = BootUs(at_us)
                 case ipc.Grant():
                     self._granted(command)
                 case ipc.Pause(session_no):
@@ -136,18 +148,33 @@ class Guard:
                     self._acknowledge_asked = True
                 case ipc.Recorded(session_no, block_id):
                     self.report.recorded(session_no, block_id)
+                case ipc.Fail(code, detail):
+                    self.service_fault = f"{code}: {detail}"
+                case ipc.SelfTest():
+                    self._begin_self_test(command, now)
+                case ipc.ReadInterlocks():
+                    self.report.say(interlocks(self, now))
                 case _:
                     pass  # Welcome and Alive say that tmsd lives, and no more
 
+    def _begin_self_test(self, command: ipc.SelfTest, now: BootUs) -> None:
+        if not isinstance(self.state, Idle) or self.play is not None or self.self_test.running:
+            self.report.refuse(command, "wrong-state", "a self-test needs IDLE and no session")
+        elif not self.device.known:
+            self.report.refuse(command, "no-device", "the stimulator of this place does not answer")
+        else:
+            self.self_test.begin(now)
+
     def _load(self, load: ipc.Load) -> None:
-        if not isinstance(self.state, Idle) or (self.play and self.play.open):
+        busy = self.self_test.running or (self.play is not None and self.play.open is not None)
+        if busy or not isinstance(self.state, Idle):
             self.report.refuse(load, "wrong-state", "a plan is loaded only while disarmed")
             return
         envelope = self.device.envelope
         if envelope is None:
             self.report.refuse(load, "no-device", "no stimulator has answered yet")
             return
-        planned = self._plan_for(load)
+        planned = self._plan_for(load, envelope)
         if isinstance(planned, Trip):
             self.report.refuse(load, planned.code, planned.detail)
             return
@@ -168,6 +195,9 @@ class Guard:
             pulses_max=envelope.block_pulses_max,
             lead_us=info.lead_us,
             sent=self._sent,
+            day_pulses=load.day_pulses,
+            week_pulses=load.week_pulses,
+            count_at_load=(load.count_low, load.count_high),
         )
 
     def _is_loaded(self, session_no: int, command: ipc.ToGuard) -> bool:
@@ -187,7 +217,7 @@ class Guard:
 
     def _pause(self, why: Trip) -> None:
         self._disarm_asked = why
-        self._run_asked = False
+        self._run_asked = None
         if self.play is not None:
             self.play.running = False
             self._withdraw("paused")
@@ -208,36 +238,9 @@ class Guard:
 
     # -- rules and state ---------------------------------------------------------------------
 
-    def _armed_mso(self) -> PercentMso | None:
-        return self.state.mso if isinstance(self.state, Arming | Armed) else None
-
-    def _armed_since(self) -> BootUs | None:
-        return self.state.since if isinstance(self.state, Arming | Armed) else None
-
-    def _limits(self) -> Limits:
+    @property
+    def limits_in_force(self) -> Limits:
         return self.play.limits if self.play is not None else self.limits
-
-    def _facts(self, gap_us: int) -> Facts:
-        device = self.device
-        armed = isinstance(self.state, Arming | Armed)
-        return Facts(
-            stopped_by=self._stopped_by,
-            service_seen_at=self._service_seen_at,
-            cycle_gap_us=gap_us,
-            device_known=device.known,
-            status=device.status,
-            armed_since=self._armed_since(),
-            armed_mso=self._armed_mso(),
-            ready_seen=isinstance(self.state, Armed),
-            energy_at=device.energy_at if armed else None,
-            counter=device.counter_range(self.play),
-            realised_permille=device.realised_permille if armed else None,
-            unresolved_since=device.unresolved_since(self.play),
-            refusals=device.refusals,
-            strangers=device.strangers,
-            seen=device.seen,
-            session_since=self.play.since if self.play else None,
-        )
 
     def _step(self, event: machine.Event, now: BootUs) -> machine.Step:
         before = self.state
@@ -246,6 +249,7 @@ class Guard:
         match result.effect:
             case Effect.ARM:
                 assert isinstance(result.state, Arming)
+                self._settle(result.state.mso, now)
                 self.device.arming(self.driver.arm(result.state.mso, now), now)
             case Effect.DISARM:
                 self.driver.disarm(now)
@@ -260,8 +264,18 @@ class Guard:
                 self._withdraw(result.causes[0].code)
         return result
 
-    def _act(self, verdict: Verdict, now: BootUs) -> None:
-        """At most one thing, the safest first."""
+    def _settle(self, mso: PercentMso, now: BootUs) -> None:
+        """From when on the capacitor has certainly reached the intensity."""
+        status = self.device.status
+        assert status is not None  # without one the rules permit no arming
+        self.settled_at = BootUs(
+            now + settle_us(status.charge_permille, mso.value, self.limits_in_force)
+        )
+
+    def _act(self, verdict: Verdict, now: BootUs) -> bool:
+        """At most one thing, the safest first. Returns whether the beat may be sent."""
+        if self.self_test.running:
+            return self._prove(now)
         refused = self.device.arm_refused()
         if self._disarm_asked is not None:
             why, self._disarm_asked = self._disarm_asked, None
@@ -273,8 +287,8 @@ class Guard:
                 self.driver.stop(now)  # until the device itself shows that it is disarmed
         elif self._acknowledge_asked:
             self._acknowledge(now)
-        elif self._run_asked:
-            self._run(verdict, now)
+        elif self._run_asked is not None:
+            self._run(self._run_asked, verdict, now)
         elif isinstance(self.state, Armed) and self.play is not None:
             self._play(verdict, self.play, now)
         elif isinstance(self.state, Idle):
@@ -282,38 +296,56 @@ class Guard:
                 self.driver.disarm(now)
             elif self.device.latched_by_us:
                 self.driver.acknowledge(now)
+        return True
+
+    def _prove(self, now: BootUs) -> bool:
+        """One cycle of the self-test, unless something else has begun."""
+        may_beat, ended = True, None
+        if self._disarm_asked is not None or not isinstance(self.state, Idle):
+            ended = self.self_test.abandon("it was interrupted", now)
+            self.driver.stop(now)
+        elif self.service_seen_at is None:
+            ended = self.self_test.abandon("tmsd went away", now)
+        else:
+            may_beat, ended = self.self_test.step(now)
+        if ended is not None:
+            self.report.say([ended])
+        return may_beat
 
     def _acknowledge(self, now: BootUs) -> None:
         self._acknowledge_asked = False
         # What has happened is acknowledged; only what is still so can keep the latch.
-        facts = self._facts(0)._replace(
+        facts = facts_of(self, 0, now)._replace(
             stopped_by=None, strangers=0, status=self.device.status_without_fault
         )
-        verdict = rules.watch(facts, self._limits(), now)
+        verdict = rules.watch(facts, self.limits_in_force, now)
         result = self._step(machine.Acknowledged(verdict), now)
         if result.causes[0].action is not Action.PERMIT:
             cause = result.causes[0]
             self.report.refuse(ipc.Acknowledge(), cause.code, cause.detail)
             return
-        self._stopped_by = None
+        self.stopped_by = None
         self.device.strangers = self.device.refusals = 0
+        self.device.link_watch.acknowledge()
         self.driver.acknowledge(now)
         self.listen(now)  # the connection is being renewed, and the next snapshot says so
 
-    def _run(self, verdict: Verdict, now: BootUs) -> None:
-        self._run_asked = False
+    def _run(self, run: ipc.Run, verdict: Verdict, now: BootUs) -> None:
+        self._run_asked = None
         play = self.play
         assert play is not None
         if play.complete:
-            self.report.refuse(ipc.Run(play.session_no), "complete", "the plan is complete")
+            self.report.refuse(run, "complete", "the plan is complete")
             return
-        result = self._step(machine.ArmAsked(verdict, play.plan.mso, now), now)
+        request = arm_request_of(self, play, run)
+        judged = rules.arm(verdict, request, play.limits, now)
+        result = self._step(machine.ArmAsked(judged, play.plan.mso, now), now)
         if result.effect is Effect.ARM:
             play.running, play.origin = True, None
             play.since = play.since or now
         else:
             cause = result.causes[0]
-            self.report.refuse(ipc.Run(play.session_no), cause.code, cause.detail)
+            self.report.refuse(run, cause.code, cause.detail)
 
     # -- the plan ----------------------------------------------------------------------------
 
@@ -351,25 +383,7 @@ class Guard:
 
     def _fire(self, verdict: Verdict, play: Playback, intent: Intent, now: BootUs) -> None:
         """The only way to a pulse: this cycle's verdict, a request, a permit, the driver."""
-        piece = intent.slice
-        block = PulseBlock(
-            block_id=intent.block_id,
-            mso=play.plan.mso,
-            bursts=piece.bursts,
-            burst_period_us=piece.burst_period_us,
-            pulses_per_burst=piece.pulses_per_burst,
-            interval_us=piece.interval_us,
-        )
-        request = Request(
-            block=block,
-            start_at=play.due(piece),
-            plan_mso=play.plan.mso,
-            mt_permille=play.plan.mt_permille,
-            plan_pulses_left=play.plan.pulses - play.position,
-            session_pulses=play.first_pulse + play.delivered,
-            sent=play.sent,
-            granted_pulses=intent.pulses - intent.skipped if intent.granted else 0,
-        )
+        request = request_of(self, play, intent)
         judged = rules.gate(verdict, request, play.limits)
         minted = permit.mint(self.state, judged, request, now)
         if not isinstance(minted, Permit):
@@ -381,14 +395,9 @@ class Guard:
             return
         play.intent, play.keeps_rhythm, play.waiting = None, True, ""
         ticket = self.driver.fire(minted, now)
-        play.open = OpenBlock(intent, block, request.start_at, now, ticket)
+        play.open = OpenBlock(intent, request.block, request.start_at, now, ticket)
 
     @property
     def energised(self) -> bool:
         """May a pulse leave, as far as anybody knows?"""
         return isinstance(self.state, Arming | Armed) or self.device.may_be_armed
-
-    @property
-    def device_state(self) -> DeviceState | None:
-        status = self.device.status
-        return None if status is None else status.state

@@ -11,15 +11,18 @@ from drivers.contract import (
     Envelope,
     Identity,
     LinkDown,
+    LinkError,
     LinkUp,
     Outcome,
     PulseSeen,
     Ticket,
 )
 from firmware_protocol.quantities import MS, BootUs, PercentMso
+from tmsctl.guard.coil_watch import CoilWatch
+from tmsctl.guard.link_watch import LinkWatch
 from tmsctl.guard.playback import OpenBlock, Playback
 from tmsctl.guard.report import Reporter
-from tmsctl.safety.dose import PulseTimes
+from tmsctl.safety.dose import PulseTimes, pulse_energy_uj
 from tmsctl.safety.facts import CounterRange
 from tmsctl.safety.rules import Action, Trip
 
@@ -42,6 +45,9 @@ class DeviceView:
         self.refusals = 0
         self.realised_permille: int | None = None
         self.last_realised = 0
+        self.didt_a_per_us: int | None = None
+        self.coil = CoilWatch()
+        self.link_watch = LinkWatch()
         self.energy_at: BootUs | None = None
         self.armed_since: BootUs | None = None
         self.count: int | None = None  # device's counter, as far as every pulse is accounted for
@@ -58,6 +64,12 @@ class DeviceView:
         if self.identity is None or self.status is None:
             return None
         return self._serial is None or self.identity.serial == self._serial
+
+    @property
+    def life(self) -> tuple[str, int] | None:
+        """Which device, since which power-up; None: none has answered yet."""
+        identity = self.identity
+        return None if identity is None else (identity.serial, identity.boot_count)
 
     @property
     def may_be_armed(self) -> bool:
@@ -104,7 +116,7 @@ class DeviceView:
     def arming(self, ticket: Ticket, now: BootUs) -> None:
         self._arm_ticket = ticket
         self.armed_since = self.energy_at = now
-        self.realised_permille = None
+        self.realised_permille = self.didt_a_per_us = None
         self.refusals = 0
 
     def adopt_orphan(self, play: Playback) -> None:
@@ -126,15 +138,15 @@ class DeviceView:
                     self._end(holder, event.delivered, event.skipped, event.why)
             case CommandEnded():
                 self._note_command(event, play, now)
+            case LinkError():
+                if self.armed_since is not None:
+                    self.link_watch.error(now)
             case LinkUp(identity, envelope):
-                same = self.identity is not None and (
-                    identity.serial == self.identity.serial
-                    and identity.boot_count == self.identity.boot_count
-                )
-                if not same:
+                before, self.identity = self.life, identity
+                if self.life != before:
                     self.count = None  # another counter, or another life of it
                     self.seen.clear()  # and another clock
-                self.identity, self.envelope = identity, envelope
+                self.envelope = envelope
                 self.link = ""
             case LinkDown(why):
                 self.status = None
@@ -146,6 +158,8 @@ class DeviceView:
     def _note_status(self, status: DeviceStatus, play: Playback | None) -> None:
         first = self.status is None
         self.status = status
+        self.coil.reading(status)
+        self.link_watch.round_trip()
         if status.state not in _ENERGISED:
             self.armed_since = None if self._arm_ticket is None else self.armed_since
         if not first and self.count is not None:
@@ -167,6 +181,7 @@ class DeviceView:
     def _note_pulse(self, pulse: PulseSeen, play: Playback | None) -> None:
         self.seen.add(pulse.device_at)
         self.last_realised = pulse.mso_permille
+        self.coil.pulse(pulse.at, pulse.mso_permille)
         self.energy_at = pulse.at
         holder = self._holder(play)
         block = holder.open if holder else None
@@ -183,6 +198,7 @@ class DeviceView:
             self._report.pulse(0, 0, pulse, surface_dc)
             return
         self.realised_permille = pulse.mso_permille
+        self.didt_a_per_us = pulse.didt_a_per_us
         block.places.append(pulse.place)
         self._report.pulse(
             holder.session_no, block.intent.slice.first_pulse + pulse.place, pulse, surface_dc
@@ -241,9 +257,11 @@ class DeviceView:
         done = delivered + skipped
         # Without a report of every pulse, all places up to the last one count as sent.
         places = block.places if len(block.places) == delivered else range(done)
-        play.sent.extend(block.start_at + block.block.offset_us(place) for place in places)
+        times = (block.start_at + block.block.offset_us(place) for place in places)
+        play.sent.extend(times, pulse_energy_uj(block.block.mso.value))
         play.position = block.intent.slice.first_pulse + done
         play.delivered += delivered
+        play.confirmed += delivered
         play.skipped += skipped
         if delivered:
             self.refusals = 0
@@ -255,9 +273,11 @@ class DeviceView:
         assert block is not None
         pulses = block.block.pulses
         times = (block.start_at + block.block.offset_us(place) for place in range(pulses))
-        play.sent.extend(at for at in times if at <= now)
+        energy_uj = pulse_energy_uj(block.block.mso.value)
+        play.sent.extend((at for at in times if at <= now), energy_uj)
         play.position = block.intent.slice.first_pulse + pulses
         play.delivered += pulses  # unknown counts as delivered
+        play.confirmed += len(block.places)
         self._close(play, block, len(block.places), 0, 2, why)
 
     def _close(

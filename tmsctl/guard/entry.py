@@ -105,7 +105,7 @@ def _guard(settings: Settings, mark: int, linger_s: float | None) -> int:
     guard = Guard(
         driver,
         settings.limits,
-        lambda load: plan_for(load, library, settings.limits),
+        lambda load, envelope: plan_for(load, library, settings.limits, envelope),
         settings.serial,
         realtime.now(),
         latched,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from drivers.contract import Envelope
 from tmsctl.ipc import messages as ipc
 from tmsctl.safety.limits import Limits, session_limits
 from tmsctl.safety.plan_check import check_plan
@@ -15,7 +16,7 @@ from tmsctl.stimulation.protocol import Protocol
 
 
 def plan_for(
-    load: ipc.Load, library: Mapping[str, Protocol], site: Limits
+    load: ipc.Load, library: Mapping[str, Protocol], site: Limits, envelope: Envelope
 ) -> tuple[Plan, Limits] | Trip:
     """The plan and the limits of its session, or why it is refused. tmsd is not believed."""
     protocol = library.get(load.protocol)
@@ -31,8 +32,15 @@ def plan_for(
         limits = session_limits(site, protocol.exceeds)
     except ValueError as error:
         return _no("limits-wrong", str(error))
-    for check in check_plan(plan, limits):
-        if not check.ok:
+    for check in check_plan(
+        plan,
+        limits,
+        envelope.recharge_us_per_pct,
+        bool(load.by_emg),
+        protocol.exceeds,
+        protocol.reviewer,
+    ):
+        if not check.ok and not (check.soft and load.soft_accepted):
             return _no(check.code, check.detail)
     return plan, limits
 

@@ -56,9 +56,13 @@ class Playback:
     pulses_max: int
     lead_us: int
     sent: PulseTimes  # all pulses that the guard has sent, on our clock; outlives the plan
+    day_pulses: int  # of the patient before this session, by the ledger
+    week_pulses: int
+    count_at_load: tuple[int, int]  # readings of the device's counter that fitted the ledger
     running: bool = False
     first_pulse: int = 0  # position at loading
     delivered: int = 0  # since loading, unknown ones counted in full
+    confirmed: int = 0  # since loading, for certain
     skipped: int = 0
     origin: BootUs | None = None  # planned time 0 on our clock; None until armed
     waiting: str = ""  # CODE: why the next block is held back

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from drivers.contract import DeviceState, PulseSeen
@@ -52,6 +53,9 @@ class Reporter:
                     now, STATES[type(before)], STATES[type(after)], cause.code, cause.detail
                 )
             )
+
+    def say(self, items: Iterable[ipc.ToService]) -> None:
+        self._pending.extend(items)
 
     def refuse(self, command: ipc.ToGuard, code: str, detail: str) -> None:
         self._pending.append(ipc.Refused(spec_of(type(command)).code, code, detail))
@@ -152,6 +156,7 @@ class Reporter:
     def _snapshot(self, guard: Guard, now: BootUs) -> ipc.Snapshot:
         play, device = guard.play, guard.device
         status, identity = device.status, device.identity
+        passed_at = guard.self_test.passed_at
         reached = min(play.reached, play.plan.pulses) if play else 0
         train = 0
         if play:
@@ -187,5 +192,8 @@ class Reporter:
             serial=identity.serial if identity else "",
             boot_count=identity.boot_count if identity else 0,
             link=device.link,
+            presence_age_us=-1 if guard.presence_at is None else max(0, now - guard.presence_at),
+            self_test=guard.self_test.state,
+            self_test_age_us=-1 if passed_at is None else max(0, now - passed_at),
             timing=self.timing,
         )

@@ -122,8 +122,9 @@ class Runtime:
                 report.overruns += 1
         if guard.cycles % WATCHDOG_EVERY == 0:
             self._notify("WATCHDOG=1")
-        state = guard.device_state
-        safe = None if state is None else state in (DeviceState.IDLE, DeviceState.LATCHED)
+        status = guard.device.status
+        disarmed = (DeviceState.IDLE, DeviceState.LATCHED)
+        safe = None if status is None else status.state in disarmed
         self._stop.confirm(disarmed=safe)
         self._dump(at, device_is_safe=bool(safe))
 

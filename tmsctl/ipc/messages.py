@@ -46,6 +46,15 @@ class Session(enum.IntEnum):
     COMPLETE = 3
 
 
+class SelfTestState(enum.IntEnum):
+    """Of the running guard, on the device as it was last switched on."""
+
+    NONE = 0
+    PASSED = 1
+    RUNNING = 2
+    FAILED = 3
+
+
 @message(0x01, _TO_GUARD, Effect.READ)
 class Welcome(NamedTuple):
     """First message in both directions."""
@@ -73,6 +82,16 @@ class Load(NamedTuple):
     ]
     plan_hash: Annotated[str, text(64), "of the plan that was confirmed, hexadecimal SHA-256"]
     first_pulse: Annotated[int, U32, "place in the plan of the next pulse to deliver"]
+    by_emg: Annotated[
+        int, U8.within(0, 1), "1: the motor threshold was measured by EMG; 0: by eye, or unknown"
+    ]
+    soft_accepted: Annotated[
+        int, U8.within(0, 1), "1: a person exceeds soft limits, and the reason is on record"
+    ]
+    day_pulses: Annotated[int, U32, "that count for this patient in the 24 h before"]
+    week_pulses: Annotated[int, U32, "that count for this patient in the 7 days before"]
+    count_low: Annotated[int, U32, "least reading of the device's counter that fits the ledger"]
+    count_high: Annotated[int, U32, "greatest one; unknown outcomes make it more than the least"]
 
 
 @message(0x04, _TO_GUARD, Effect.ENERGISE)
@@ -80,6 +99,8 @@ class Run(NamedTuple):
     """Arm, and deliver the loaded plan from its position."""
 
     session_no: Annotated[int, U32, "of the loaded session"]
+    plan_hash: Annotated[str, text(64), "of the plan that the person confirmed just now"]
+    confirmed_us: Annotated[int, U64, "CLOCK_BOOTTIME of that confirmation"]
 
 
 @message(0x05, _TO_GUARD, Effect.ENERGISE)
@@ -117,6 +138,31 @@ class Recorded(NamedTuple):
     block_id: Annotated[int, U32, "of the block"]
 
 
+@message(0x0A, _TO_GUARD, Effect.SUSTAIN)
+class Present(NamedTuple):
+    """The operator has shown that somebody is there: a key, a pedal."""
+
+    at_us: Annotated[int, U64, "CLOCK_BOOTTIME of that sign"]
+
+
+@message(0x0B, _TO_GUARD, Effect.ENERGISE)
+class SelfTest(NamedTuple):
+    """Prove the barriers on the disarmed device: it is armed at 1 %MSO, and no pulse leaves."""
+
+
+@message(0x0C, _TO_GUARD, Effect.MAKE_SAFE)
+class Fail(NamedTuple):
+    """tmsd can no longer keep the ledger: SAFE, at once."""
+
+    code: Annotated[str, text(32), "stable id, for example journal-failed"]
+    detail: Annotated[str, text(160), "one sentence"]
+
+
+@message(0x0D, _TO_GUARD, Effect.READ)
+class ReadInterlocks(NamedTuple):
+    """Asks for one `Interlock` for each rule."""
+
+
 @message(0x41, _TO_SERVICE, Effect.READ)
 class Snapshot(NamedTuple):
     """Every 50 ms, and at once after every transition."""
@@ -152,6 +198,9 @@ class Snapshot(NamedTuple):
     serial: Annotated[str, text(8), "device serial number"]
     boot_count: Annotated[int, U32, "device power-ups"]
     link: Annotated[str, text(120), "empty while connected, else CODE: why not"]
+    presence_age_us: Annotated[int, I64, "since the operator's last sign; -1 when there was none"]
+    self_test: Annotated[int, U8, "SelfTestState, of this guard on this life of the device"]
+    self_test_age_us: Annotated[int, I64, "since it passed; -1 when it has not"]
     timing: Annotated[
         str, text(96), "real-time measures: fifo=on mlock=on gc=frozen cpu=1, or degraded and why"
     ]
@@ -220,10 +269,34 @@ class PulseRecord(NamedTuple):
     surface_dc: Annotated[int, I16, "coil surface, 0.1 degree C"]
 
 
+@message(0x47, _TO_SERVICE, Effect.READ)
+class SelfTested(NamedTuple):
+    """How a self-test ended. All three proofs must be 1."""
+
+    boot_us: Annotated[int, U64, "CLOCK_BOOTTIME"]
+    dead_man: Annotated[int, U8, "1: without beats the device disarmed by itself, and in time"]
+    stop: Annotated[int, U8, "1: STOP disarmed and latched the device"]
+    bad_frame: Annotated[int, U8, "1: the device did not act on a frame with a wrong checksum"]
+    detail: Annotated[str, text(160), "one sentence with what was measured, or why it failed"]
+
+
+@message(0x48, _TO_SERVICE, Effect.READ)
+class Interlock(NamedTuple):
+    """One rule at present, for people."""
+
+    code: Annotated[str, text(32), "of the rule"]
+    table: Annotated[str, text(8), "watch, gate or arm"]
+    known: Annotated[int, U8, "1: `value` is known"]
+    value: Annotated[int, I64, "in the unit of its limit"]
+    limit: Annotated[int, I64, "in force; -1 where the rule compares with no limit of the table"]
+    says: Annotated[str, text(160), "why it acts at present; empty when it permits"]
+
+
 TABLE: Final = Table(
     (
         Welcome, Alive, Load, Run, Grant, Pause, Unload, Acknowledge, Recorded,
-        Snapshot, Transition, Refused, Want, BlockOutcome, PulseRecord,
+        Present, SelfTest, Fail, ReadInterlocks,
+        Snapshot, Transition, Refused, Want, BlockOutcome, PulseRecord, SelfTested, Interlock,
     )
 )  # fmt: skip
 
@@ -232,8 +305,14 @@ LAYOUT: Final = zlib.crc32(repr([(s.name, s.code, s.fields) for s in TABLE.specs
 
 MESSAGE_SIZE_MAX: Final = 1 + max(spec.layout.size for spec in TABLE.specs)
 
-ToGuard = Welcome | Alive | Load | Run | Grant | Pause | Unload | Acknowledge | Recorded
-ToService = Welcome | Snapshot | Transition | Refused | Want | BlockOutcome | PulseRecord
+ToGuard = (
+    Welcome | Alive | Load | Run | Grant | Pause | Unload | Acknowledge | Recorded
+    | Present | SelfTest | Fail | ReadInterlocks
+)  # fmt: skip
+ToService = (
+    Welcome | Snapshot | Transition | Refused | Want | BlockOutcome | PulseRecord
+    | SelfTested | Interlock
+)  # fmt: skip
 
 
 def settings_mark(configuration: bytes) -> int:

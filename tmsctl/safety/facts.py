@@ -35,6 +35,14 @@ class Facts(NamedTuple):
     strangers: int  # pulses that no block of ours explains
     seen: PulseTimes  # delivered pulses, on the device's clock
     session_since: BootUs | None  # first arming of the loaded plan
+    presence_at: BootUs | None  # newest sign that an operator is there; None: never
+    service_fault: str | None  # why tmsd can no longer keep the ledger
+    link_errors: int  # damaged or lost frames while armed, in the last LINK_WINDOW_US
+    link_doubt: bool  # one was seen, and not yet two good round trips since
+    coil_at_link: int | None  # coil type when the device connected; None: none connected
+    coil_rate_dc: int  # fastest change of the surface, 0.1 degree C in a second
+    coil_stuck_j: int  # energy delivered while neither temperature moved
+    didt_a_per_us: int | None  # newest pulse since arming; None: none yet
 
 
 class Request(NamedTuple):
@@ -48,3 +56,18 @@ class Request(NamedTuple):
     session_pulses: int  # sent in this session so far, unknown ones included
     sent: PulseTimes  # pulses sent, on the host's clock
     granted_pulses: int  # covered by a durable intent
+    day_pulses: int  # of this patient in the 24 h before the session, by the ledger
+    week_pulses: int  # of this patient in the 7 days before the session
+    settled_at: BootUs  # when the capacitor has certainly reached the intensity
+    recharge_us_per_pct: int  # of the connected device
+
+
+class ArmRequest(NamedTuple):
+    """One wish to arm: what a person confirmed, and what must be so before a coil is charged."""
+
+    plan_hash: str  # of the loaded plan
+    confirmed_hash: str  # of the plan that the person confirmed
+    confirmed_at: BootUs
+    self_test_at: BootUs | None  # newest that passed, on this life of the device; None: none
+    ledger_count: CounterRange  # readings of the device's counter that fit the ledger
+    pulse_count: int | None  # what it shows

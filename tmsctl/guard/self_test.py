@@ -1,0 +1,158 @@
+"""The daily proof of the barriers, on a disarmed device with nobody's plan loaded.
+
+The device is armed at 1 %MSO and never fires: the guard's state stays IDLE, where no permit is
+ever made. Each proof must see the device energised before and disarmed after, so that a device
+that did nothing at all proves nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Final
+
+from drivers.contract import DeviceState, Stimulator
+from firmware_protocol.quantities import MS, SECOND, BootUs, PercentMso
+from tmsctl.guard.device_view import DeviceView
+from tmsctl.ipc.messages import SelfTested, SelfTestState
+
+MSO: Final = PercentMso(1)
+STEP_MAX_US: Final = 1 * SECOND
+"""A device that does not show the awaited state by then has failed the step."""
+
+DEAD_MAN_SEEN_US: Final = 80 * MS
+"""50 ms of the device, a cycle before and one after, and the way of its word."""
+
+STOP_SEEN_US: Final = 50 * MS
+QUIET_US: Final = 100 * MS
+"""A damaged frame that were obeyed would show in the status long before."""
+
+_ENERGISED = (DeviceState.ARMING, DeviceState.READY)
+_DISARMED = (DeviceState.IDLE, DeviceState.LATCHED)
+
+_Script = Generator[bool, BootUs, str]
+"""Yields once a cycle whether the beat may be sent; returns why it failed, or nothing."""
+
+
+class SelfTest:
+    """Of one guard. `state` and `passed_at` hold for one life of the device."""
+
+    def __init__(self, driver: Stimulator, device: DeviceView) -> None:
+        self._driver, self._device = driver, device
+        self._state = SelfTestState.NONE
+        self._passed_at: BootUs | None = None
+        self._life: tuple[str, int] | None = None
+        self._script: _Script | None = None
+        self._proofs = {"dead_man": 0, "stop": 0, "bad_frame": 0}
+        self._measured: list[str] = []
+
+    @property
+    def running(self) -> bool:
+        return self._script is not None
+
+    @property
+    def state(self) -> SelfTestState:
+        if self.running:
+            return SelfTestState.RUNNING
+        return self._state if self._life == self._device.life else SelfTestState.NONE
+
+    @property
+    def passed_at(self) -> BootUs | None:
+        """When it passed on the device as it was last switched on; None: it has not."""
+        return self._passed_at if self.state is SelfTestState.PASSED else None
+
+    def begin(self, now: BootUs) -> None:
+        self._state, self._passed_at, self._life = SelfTestState.NONE, None, self._device.life
+        self._proofs = dict.fromkeys(self._proofs, 0)
+        self._measured = []
+        self._script = self._prove(now)
+        next(self._script)
+
+    def step(self, now: BootUs) -> tuple[bool, SelfTested | None]:
+        """One cycle of it: may the beat be sent, and how it ended if it did."""
+        assert self._script is not None
+        try:
+            return self._script.send(now), None
+        except StopIteration as ended:
+            return True, self._end(str(ended.value), now)
+
+    def abandon(self, why: str, now: BootUs) -> SelfTested:
+        """Something else happened; nothing is proven."""
+        return self._end(why, now)
+
+    def _end(self, failed: str, now: BootUs) -> SelfTested:
+        self._script = None
+        good = not failed and all(self._proofs.values()) and self._life == self._device.life
+        self._state = SelfTestState.PASSED if good else SelfTestState.FAILED
+        self._passed_at = now if good else None
+        detail = failed or "; ".join(self._measured)
+        return SelfTested(boot_us=now, **self._proofs, detail=detail)
+
+    # -- the proofs --------------------------------------------------------------------------
+
+    def _prove(self, now: BootUs) -> _Script:
+        for proof in (self._bad_frame, self._dead_man, self._stop):
+            failed = yield from proof(now)
+            if failed:
+                return failed
+            failed = yield from self._until(_DISARMED[:1], "the device does not come back")
+            if failed:
+                return failed
+            now = yield True
+        return ""
+
+    def _bad_frame(self, now: BootUs) -> _Script:
+        self._driver.probe_bad_frame(now)
+        end = now + QUIET_US
+        while now < end:
+            now = yield True
+            if self._shows(_ENERGISED):
+                return "the device armed on a damaged frame"
+        self._proofs["bad_frame"] = 1
+        self._measured.append("damaged frame ignored")
+        return ""
+
+    def _dead_man(self, now: BootUs) -> _Script:
+        failed = yield from self._arm(now)
+        if failed:
+            return failed
+        last_beat_at = yield True
+        now = yield True
+        while not self._shows(_DISARMED):
+            if now - last_beat_at > DEAD_MAN_SEEN_US:
+                return f"still armed {(now - last_beat_at) // MS} ms after the last beat"
+            now = yield False
+        self._proofs["dead_man"] = 1
+        self._measured.append(f"dead-man within {(now - last_beat_at) // MS} ms")
+        self._driver.acknowledge(now)
+        return ""
+
+    def _stop(self, now: BootUs) -> _Script:
+        failed = yield from self._arm(now)
+        if failed:
+            return failed
+        stopped_at = now = yield True
+        self._driver.stop(now)
+        while not self._shows(_DISARMED):
+            if now - stopped_at > STOP_SEEN_US:
+                return f"still armed {(now - stopped_at) // MS} ms after STOP"
+            now = yield True
+        self._proofs["stop"] = 1
+        self._measured.append(f"STOP within {(now - stopped_at) // MS} ms")
+        self._driver.acknowledge(now)
+        return ""
+
+    def _arm(self, now: BootUs) -> _Script:
+        self._driver.arm(MSO, now)
+        return (yield from self._until(_ENERGISED, "the device does not arm"))
+
+    def _until(self, states: tuple[DeviceState, ...], otherwise: str) -> _Script:
+        now = began_at = yield True
+        while not self._shows(states):
+            if now - began_at > STEP_MAX_US:
+                return otherwise
+            now = yield True
+        return ""
+
+    def _shows(self, states: tuple[DeviceState, ...]) -> bool:
+        status = self._device.status
+        return status is not None and status.state in states

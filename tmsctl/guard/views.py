@@ -1,0 +1,146 @@
+"""What the rules look at, gathered from the guard. Nothing here decides anything."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from drivers.contract import PulseBlock
+from firmware_protocol.quantities import BootUs
+from tmsctl.guard.playback import Intent, Playback
+from tmsctl.ipc import messages as ipc
+from tmsctl.safety import rules
+from tmsctl.safety.facts import ArmRequest, CounterRange, Facts, Request
+from tmsctl.safety.limits import Limits
+from tmsctl.safety.machine import Armed, Arming
+
+if TYPE_CHECKING:
+    from tmsctl.guard.core import Guard
+
+SLOWEST_RECHARGE_US_PER_PCT: Final = 1_000_000
+"""Of a device that has not told its own: no interval is long enough."""
+
+
+def facts_of(guard: Guard, gap_us: int, now: BootUs) -> Facts:
+    """One view for one cycle."""
+    device, state, play = guard.device, guard.state, guard.play
+    armed = isinstance(state, Arming | Armed)
+    return Facts(
+        guard.stopped_by,
+        guard.service_seen_at,
+        gap_us,
+        device.known,
+        device.status,
+        state.since if isinstance(state, Arming | Armed) else None,
+        state.mso if isinstance(state, Arming | Armed) else None,
+        isinstance(state, Armed),
+        device.energy_at if armed else None,
+        device.counter_range(play),
+        device.realised_permille if armed else None,
+        device.unresolved_since(play),
+        device.refusals,
+        device.strangers,
+        device.seen,
+        play.since if play else None,
+        guard.presence_at,
+        guard.service_fault,
+        device.link_watch.errors(now),
+        device.link_watch.doubt,
+        device.identity.coil_type if device.identity else None,
+        device.coil.rate_dc,
+        device.coil.stuck_j,
+        device.didt_a_per_us if armed else None,
+    )
+
+
+def arm_request_of(guard: Guard, play: Playback, run: ipc.Run) -> ArmRequest:
+    """What arming this plan would rest on."""
+    status = guard.device.status
+    return ArmRequest(
+        plan_hash=play.plan.hash,
+        confirmed_hash=run.plan_hash,
+        confirmed_at=BootUs(run.confirmed_us),
+        self_test_at=guard.self_test.passed_at,
+        ledger_count=ledger_count(play),
+        pulse_count=None if status is None else status.pulse_count,
+    )
+
+
+def ledger_count(play: Playback) -> CounterRange:
+    """What the device's counter may show by the ledger, and by what left since the plan came."""
+    low, high = play.count_at_load
+    return CounterRange(low + play.confirmed, high + play.delivered)
+
+
+def request_of(guard: Guard, play: Playback, intent: Intent) -> Request:
+    """One block that asks for a permit."""
+    piece, envelope = intent.slice, guard.device.envelope
+    return Request(
+        block=PulseBlock(
+            block_id=intent.block_id,
+            mso=play.plan.mso,
+            bursts=piece.bursts,
+            burst_period_us=piece.burst_period_us,
+            pulses_per_burst=piece.pulses_per_burst,
+            interval_us=piece.interval_us,
+        ),
+        start_at=play.due(piece),
+        plan_mso=play.plan.mso,
+        mt_permille=play.plan.mt_permille,
+        plan_pulses_left=play.plan.pulses - play.position,
+        session_pulses=play.first_pulse + play.delivered,
+        sent=play.sent,
+        granted_pulses=intent.pulses - intent.skipped if intent.granted else 0,
+        day_pulses=play.day_pulses,
+        week_pulses=play.week_pulses,
+        settled_at=guard.settled_at,
+        recharge_us_per_pct=(
+            SLOWEST_RECHARGE_US_PER_PCT if envelope is None else envelope.recharge_us_per_pct
+        ),
+    )
+
+
+def settle_us(charge_permille: int, mso_pct: int, limits: Limits) -> int:
+    """How long the capacitor takes at most from what it shows to the intensity."""
+    step = 10 * mso_pct - charge_permille
+    per_pct = limits.settle_up_us_per_pct if step >= 0 else limits.settle_down_us_per_pct
+    return abs(step) * per_pct // 10
+
+
+def interlocks(guard: Guard, now: BootUs) -> list[ipc.Interlock]:
+    """Every rule with its present value and the limit in force."""
+    facts, limits = facts_of(guard, 0, now), guard.limits_in_force
+    play = guard.play
+    told = [
+        _told(row.code, "watch", row.reading(facts, now), row.limit, limits,
+              row.rule(facts, limits, now))
+        for row in rules.WATCH
+    ]  # fmt: skip
+    if play is not None and play.intent is not None and play.origin is not None:
+        request = request_of(guard, play, play.intent)
+        told += [
+            _told(row.code, "gate", row.reading(request), row.limit, limits,
+                  row.rule(request, limits))
+            for row in rules.GATE
+        ]  # fmt: skip
+    if play is not None:
+        # Nobody confirms anything now: what a confirmation of this instant would find.
+        wish = arm_request_of(guard, play, ipc.Run(play.session_no, play.plan.hash, now))
+        told += [
+            _told(row.code, "arm", row.reading(wish, now), row.limit, limits,
+                  row.rule(wish, limits, now))
+            for row in rules.ARM
+        ]  # fmt: skip
+    return told
+
+
+def _told(
+    code: str, table: str, value: int | None, limit: str, limits: Limits, says: str | None
+) -> ipc.Interlock:
+    return ipc.Interlock(
+        code=code,
+        table=table,
+        known=int(value is not None),
+        value=value or 0,
+        limit=getattr(limits, limit) if limit else -1,
+        says=says or "",
+    )
