@@ -17,7 +17,7 @@ from tmsctl.guard.device_view import DeviceView
 from tmsctl.guard.playback import Intent, OpenBlock, Playback
 from tmsctl.guard.report import Reporter
 from tmsctl.guard.self_test import SelfTest
-from tmsctl.guard.views import arm_request_of, facts_of, interlocks, request_of, settle_us
+from tmsctl.guard.views import arm_request_of, facts_of, interlocks, request_of, settled_at
 from tmsctl.ipc import messages as ipc
 from tmsctl.safety import machine, permit, rules
 from tmsctl.safety.dose import PulseTimes
@@ -249,7 +249,7 @@ class Guard:
         match result.effect:
             case Effect.ARM:
                 assert isinstance(result.state, Arming)
-                self._settle(result.state.mso, now)
+                self.settled_at = settled_at(self, result.state.mso, now)
                 self.device.arming(self.driver.arm(result.state.mso, now), now)
             case Effect.DISARM:
                 self.driver.disarm(now)
@@ -263,14 +263,6 @@ class Guard:
                 self.play.running = False
                 self._withdraw(result.causes[0].code)
         return result
-
-    def _settle(self, mso: PercentMso, now: BootUs) -> None:
-        """From when on the capacitor has certainly reached the intensity."""
-        status = self.device.status
-        assert status is not None  # without one the rules permit no arming
-        self.settled_at = BootUs(
-            now + settle_us(status.charge_permille, mso.value, self.limits_in_force)
-        )
 
     def _act(self, verdict: Verdict, now: BootUs) -> bool:
         """At most one thing, the safest first. Returns whether the beat may be sent."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from drivers.contract import PulseBlock
-from firmware_protocol.quantities import BootUs
+from firmware_protocol.quantities import BootUs, PercentMso
 from tmsctl.guard.playback import Intent, Playback
 from tmsctl.ipc import messages as ipc
 from tmsctl.safety import rules
@@ -99,11 +99,13 @@ def request_of(guard: Guard, play: Playback, intent: Intent) -> Request:
     )
 
 
-def settle_us(charge_permille: int, mso_pct: int, limits: Limits) -> int:
-    """How long the capacitor takes at most from what it shows to the intensity."""
-    step = 10 * mso_pct - charge_permille
+def settled_at(guard: Guard, mso: PercentMso, now: BootUs) -> BootUs:
+    """When the capacitor has certainly come from what it shows to the intensity."""
+    status, limits = guard.device.status, guard.limits_in_force
+    assert status is not None  # without one the rules permit no arming
+    step = 10 * mso.value - status.charge_permille
     per_pct = limits.settle_up_us_per_pct if step >= 0 else limits.settle_down_us_per_pct
-    return abs(step) * per_pct // 10
+    return BootUs(now + abs(step) * per_pct // 10)
 
 
 def interlocks(guard: Guard, now: BootUs) -> list[ipc.Interlock]:
