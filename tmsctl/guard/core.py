@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from drivers.contract import Envelope, Permit, Stimulator
-from firmware_protocol.quantities import MS, BootUs, PercentMso
+from firmware_protocol.quantities import MS, BootUs
 from tmsctl.guard.device_view import DeviceView
 from tmsctl.guard.playback import Intent, OpenBlock, Playback
 from tmsctl.guard.report import Reporter
