@@ -8,29 +8,20 @@ makes itself safe. STOP goes past this program, so nothing that stops a pulse wa
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Executable,
-    case,
-    create_engine,
-    event,
-    exists,
-    func,
-    select,
-)
+from sqlalchemy import Connection, Executable, create_engine, event, exists, func, select
 from sqlalchemy.exc import DBAPIError
 
 from tmsctl.ipc.messages import BlockOutcome, PulseRecord, Want
 from tmsctl.records import schema
-from tmsctl.records.views import Event, NewSession, State, Totals, stamp
+from tmsctl.records.blocks import BLOCKS, CONFIRMED, DOUBTFUL, OPEN, RESOLVED
+from tmsctl.records.clock import Moment
+from tmsctl.records.views import Event, NewSession, State, Totals
 
 OUTCOME_NAMES: Final = ("applied", "refused", "unknown")
 """BlockOutcome.outcome in words."""
@@ -47,20 +38,25 @@ class JournalError(Exception):
 class Journal:
     """The only writer of one journal file.
 
-    After the first write that fails it writes no more until it is opened anew: a disk that has
-    once reported a failed write may report the next as done. `error` then says why.
+    After the first failure it writes no more until it is opened anew: a disk that has once
+    reported a failed write may report the next as done. `error` then says why.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.error = ""
+        self.failed: Callable[[str], None] = lambda _: None
+        """Told of the first failure at once, before whoever asked for the row hears of it."""
+
         try:
             path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
             version = schema.version_of(path)
-            if version in (0, schema.VERSION):
+            if version in (0, 1, schema.VERSION):
                 self._connection = _connect(path)
                 if version == 0:
                     schema.create(self._connection)
+                elif version == 1:
+                    schema.migrate(self._connection)
                 self._connection.commit()
                 return
         except (OSError, sqlite3.Error, DBAPIError) as error:
@@ -75,29 +71,29 @@ class Journal:
         self._connection.close()
         self._connection.engine.dispose()
 
-    def begin_session(self, new: NewSession, at: datetime) -> int:
+    def begin_session(self, new: NewSession, moment: Moment) -> int:
         """The number of a new session, now on disk."""
-        row = asdict(new) | {"at": stamp(at)}
-        with self._writing() as connection:
+        row = asdict(new) | _when(moment)
+        with self.writing() as connection:
             insert = schema.SESSIONS.insert().values(row)
             return _number_of(connection, insert.returning(schema.SESSIONS.c.id))
 
     def end_session(
-        self, session: int, state: State, code: str, count_after: int | None, at: datetime
+        self, session: int, state: State, code: str, count_after: int | None, moment: Moment
     ) -> None:
-        with self._writing() as connection:
+        with self.writing() as connection:
             connection.execute(
                 schema.SESSION_ENDS.insert().values(
-                    session=session, state=state, code=code, count_after=count_after, at=stamp(at)
+                    session=session, state=state, code=code, count_after=count_after, at=moment.at
                 )
             )
 
-    def write_intent(self, want: Want, guard_pid: int, at: datetime) -> None:
+    def write_intent(self, want: Want, guard_pid: int, moment: Moment) -> None:
         """When this returns, the pulses count as delivered until their outcome is written."""
-        with self._writing() as connection:
-            _insert_intent(connection, want, guard_pid, at)
+        with self.writing() as connection:
+            _insert_intent(connection, want, guard_pid, moment)
 
-    def write_outcome(self, item: BlockOutcome, guard_pid: int, at: datetime) -> Matched:
+    def write_outcome(self, item: BlockOutcome, guard_pid: int, moment: Moment) -> Matched:
         """Add the outcome to the intent of this block; a repetition changes nothing.
 
         Pulses that no intent covers get one now ("unasked"), so that they count all the same.
@@ -110,7 +106,7 @@ class Journal:
         )
         outcomes, sessions = schema.OUTCOMES.c, schema.SESSIONS.c
         matched: Matched = "recorded"
-        with self._writing() as connection:
+        with self.writing() as connection:
             intent = connection.execute(intent_of_block).scalar()
             if intent is None:
                 known = select(1).where(sessions.id == item.session_no)
@@ -118,7 +114,7 @@ class Journal:
                     return "no-session"
                 matched = "unasked"
                 want = Want(item.session_no, item.block_id, item.first_pulse, item.pulses, 0)
-                intent = _insert_intent(connection, want, guard_pid, at)
+                intent = _insert_intent(connection, want, guard_pid, moment)
             elif connection.execute(select(1).where(outcomes.intent == intent)).first():
                 return "repeated"
             left = max(0, item.pulses - item.delivered)
@@ -131,7 +127,8 @@ class Journal:
                     unknown=left if item.outcome == _UNKNOWN else 0,
                     pulse_count=item.pulse_count,
                     why=item.why,
-                    at=stamp(at),
+                    ledger_us=moment.ledger_us,
+                    at=moment.at,
                 )
             )
         return matched
@@ -140,7 +137,7 @@ class Journal:
         """Details for the record. No dose is counted from them."""
         if not pulses and not events:
             return
-        with self._writing() as connection:
+        with self.writing() as connection:
             if pulses:
                 connection.execute(schema.PULSES.insert(), [pulse._asdict() for pulse in pulses])
             if events:
@@ -160,25 +157,11 @@ class Journal:
 
     def totals(self, session: int) -> Totals:
         """Pulses of one session."""
-        return self._totals(schema.INTENTS.c.session == session)
-
-    def dose_of_patient(self, patient: str, since: datetime) -> int:
-        """Pulses that count for this patient from `since` on.
-
-        There is no end of the window: a clock that was set back must not hide a dose.
-        """
-        sessions, intents = schema.SESSIONS.c, schema.INTENTS.c
-        of_patient = select(sessions.id).where(sessions.patient == patient)
-        return self._totals(intents.session.in_(of_patient) & (intents.at >= stamp(since))).counted
-
-    def _totals(self, which: ColumnElement[bool]) -> Totals:
-        intents, outcomes = schema.INTENTS.c, schema.OUTCOMES.c
-        is_open = case((outcomes.intent.is_(None), intents.pulses), else_=0)
-        sums = (outcomes.delivered, outcomes.skipped, outcomes.unknown, is_open)
+        parts = (CONFIRMED, schema.OUTCOMES.c.skipped, RESOLVED, DOUBTFUL, OPEN)
         query = (
-            select(*(func.coalesce(func.sum(column), 0) for column in sums))
-            .select_from(schema.INTENTS.outerjoin(schema.OUTCOMES))
-            .where(which)
+            select(*(func.coalesce(func.sum(part), 0) for part in parts))
+            .select_from(BLOCKS)
+            .where(schema.INTENTS.c.session == session)
         )
         with self.reading() as connection:
             return Totals(*connection.execute(query).one())
@@ -190,23 +173,26 @@ class Journal:
             with self._connection.begin():
                 yield self._connection
         except DBAPIError as error:
-            raise JournalError(
-                f"The journal {self.path} cannot be read: {_words(error)}."
-            ) from error
+            raise self._failure("read", error) from error
 
     @contextmanager
-    def _writing(self) -> Iterator[Connection]:
+    def writing(self) -> Iterator[Connection]:
+        """One durable transaction; JournalError when it could not be made so."""
         if self.error:
             raise JournalError(self.error)
         try:
             with self._connection.begin():
                 yield self._connection
         except DBAPIError as error:
-            self.error = (
-                f"The journal {self.path} cannot be written: {_words(error)}. "
-                "Mend the disk, then restart tmsd."
-            )
-            raise JournalError(self.error) from error
+            raise self._failure("written", error) from error
+
+    def _failure(self, act: str, error: DBAPIError) -> JournalError:
+        why = f"The journal {self.path} cannot be {act}: {_words(error)}. "
+        why += "Mend the disk, then restart tmsd."
+        if not self.error:
+            self.error = why
+            self.failed(why)
+        return JournalError(why)
 
 
 def _connect(path: Path) -> Connection:
@@ -226,7 +212,11 @@ def _connect(path: Path) -> Connection:
     return engine.connect()
 
 
-def _insert_intent(connection: Connection, want: Want, guard_pid: int, at: datetime) -> int:
+def _when(moment: Moment) -> dict[str, object]:
+    return {"ledger_us": moment.ledger_us, "boot_id": moment.boot_id, "at": moment.at}
+
+
+def _insert_intent(connection: Connection, want: Want, guard_pid: int, moment: Moment) -> int:
     insert = schema.INTENTS.insert().values(
         session=want.session_no,
         guard_pid=guard_pid,
@@ -234,7 +224,7 @@ def _insert_intent(connection: Connection, want: Want, guard_pid: int, at: datet
         first_pulse=want.first_pulse,
         pulses=want.pulses,
         pulse_count=want.pulse_count,
-        at=stamp(at),
+        **_when(moment),
     )
     return _number_of(connection, insert.returning(schema.INTENTS.c.id))
 

@@ -7,8 +7,18 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, select
 
 from tmsctl.records import schema
+from tmsctl.records.blocks import BLOCKS
 from tmsctl.records.journal import Journal
-from tmsctl.records.views import Block, DeviceCounts, Event, Record, State, Summary
+from tmsctl.records.views import (
+    Block,
+    DeviceCounts,
+    Event,
+    Record,
+    Resolution,
+    SelfTestRecord,
+    State,
+    Summary,
+)
 
 _FACTS = (
     select(schema.SESSIONS, schema.SESSION_ENDS.c.state, schema.SESSION_ENDS.c.code,
@@ -42,7 +52,13 @@ def record(journal: Journal, session: int | None, not_ended: State) -> Record | 
         count, warm = _last_count(connection, row), _warmest(connection, row.id)
         blocks = _blocks(connection, row.id)
         events = _events(connection, row.id)
-    return Record(**_summary(journal, row, count, warm, not_ended), blocks=blocks, events=events)
+        self_test = _self_test(connection, row.self_test)
+    return Record(
+        **_summary(journal, row, count, warm, not_ended),
+        self_test=self_test,
+        blocks=blocks,
+        events=events,
+    )
 
 
 def _summary(
@@ -57,12 +73,16 @@ def _summary(
         "protocol_hash": row.protocol_hash,
         "plan_hash": row.plan_hash,
         "mt": row.mt_permille / 10,
+        "mt_method": row.mt_method,
         "pct_mt": row.pct_mt,
         "mso": row.mso,
         "reduced": bool(row.reduced),
+        "soft_limits": row.soft_limits.split(),
+        "reason": row.reason,
         "planned": row.planned,
         "delivered": totals.delivered,
         "skipped": totals.skipped,
+        "resolved": totals.resolved,
         "unknown": totals.unknown,
         "state": row.state or not_ended,
         "started_at": row.at,
@@ -93,16 +113,38 @@ def _warmest(connection: Connection, session: int) -> int | None:
 
 
 def _blocks(connection: Connection, session: int) -> list[Block]:
-    intents, outcomes = schema.INTENTS.c, schema.OUTCOMES.c
+    intents, outcomes, person = schema.INTENTS.c, schema.OUTCOMES.c, schema.RESOLUTIONS.c
     query = (
-        select(intents.block, intents.first_pulse, intents.pulses, intents.at,
-               func.coalesce(outcomes.outcome, "open"), func.coalesce(outcomes.delivered, 0),
-               func.coalesce(outcomes.skipped, 0), func.coalesce(outcomes.why, ""))
-        .select_from(schema.INTENTS.outerjoin(schema.OUTCOMES))
+        select(intents.block, intents.first_pulse, intents.pulses, intents.at, outcomes.outcome,
+               outcomes.delivered, outcomes.skipped, outcomes.why, person.delivered.label("word"),
+               person.operator, person.reason, person.at.label("word_at"))
+        .select_from(BLOCKS)
         .where(intents.session == session)
         .order_by(intents.id)
     )  # fmt: skip
-    return [Block(*row) for row in connection.execute(query)]
+    return [
+        Block(
+            block=row.block,
+            first_pulse=row.first_pulse,
+            pulses=row.pulses,
+            intent_at=row.at,
+            outcome=row.outcome or "open",
+            delivered=row.delivered or 0,
+            skipped=row.skipped or 0,
+            why=row.why or "",
+            resolution=None
+            if row.operator is None
+            else Resolution(row.word, row.operator, row.reason, row.word_at),
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def _self_test(connection: Connection, number: int | None) -> SelfTestRecord | None:
+    tests = schema.SELF_TESTS.c
+    query = select(tests.at, tests.detail).where(tests.id == number)
+    row = connection.execute(query).first()
+    return None if row is None else SelfTestRecord(*row)
 
 
 def _events(connection: Connection, session: int) -> list[Event]:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 State = Literal["starting", "running", "paused", "complete", "stopped", "interrupted"]
-Kind = Literal["transition", "session", "refused", "guard", "device"]
+Kind = Literal["transition", "session", "refused", "guard", "device", "ledger"]
 
 
 def stamp(moment: datetime) -> str:
@@ -33,14 +33,19 @@ class NewSession:
     serial: str
     boot_count: int
     count_before: int
+    mt_method: str  # emg or visual
+    soft_limits: str  # codes of those that it exceeds, separated by spaces
+    reason: str  # why a person exceeds them
+    self_test: int | None  # number of the one that allowed it
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Pulses of a session, or of a patient."""
+    """Pulses of a session."""
 
     delivered: int = 0  # confirmed
     skipped: int = 0
+    resolved: int = 0  # that a person counts as delivered
     doubtful: int = 0  # of blocks whose outcome the guard could not learn
     open_pulses: int = 0  # of intents without an outcome yet
 
@@ -52,7 +57,7 @@ class Totals:
     @property
     def counted(self) -> int:
         """What every dose limit counts."""
-        return self.delivered + self.unknown
+        return self.delivered + self.resolved + self.unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,16 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class Resolution:
+    """What a person says of a block whose outcome nobody knows."""
+
+    delivered: int  # pulses of the block
+    operator: str
+    reason: str
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
 class Block:
     """An intent and what became of it."""
 
@@ -78,6 +93,31 @@ class Block:
     delivered: int
     skipped: int
     why: str
+    resolution: Resolution | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unresolved:
+    """A block whose outcome nobody knows; it counts in full."""
+
+    session: int
+    block: int
+    patient: str
+    operator: str
+    protocol: str
+    intent_at: str
+    pulses: int
+    confirmed: int  # of them the device confirmed
+    suggests: int | None  # delivered, by the device's counter; None: it cannot be told
+    why: str  # what ended it
+
+
+@dataclass(frozen=True, slots=True)
+class SelfTestRecord:
+    """A self-test that is on disk."""
+
+    at: str
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +142,16 @@ class Summary:
     protocol_hash: str
     plan_hash: str
     mt: float  # %MSO
+    mt_method: str  # emg or visual; empty: recorded by a version that did not ask
     pct_mt: int
     mso: int
     reduced: bool
+    soft_limits: list[str]  # codes of those that it exceeds
+    reason: str
     planned: int
     delivered: int
     skipped: int
+    resolved: int
     unknown: int
     state: State
     started_at: str
@@ -122,5 +166,6 @@ class Summary:
 class Record(Summary):
     """One session on record, whole."""
 
+    self_test: SelfTestRecord | None  # the one that allowed it
     blocks: list[Block]
     events: list[Event]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
-from tmsctl.records.views import Record, State, Summary
+from tmsctl.records.views import Record, State, Summary, Unresolved
 from tmsctl.session.prepare import Order
 
 
@@ -25,22 +25,55 @@ class PrepareParams(Params):
     mt: float | None = None  # %MSO
     pct_mt: int | None = None
     reduced: bool = False
+    mt_method: Literal["emg", "visual"] = "visual"  # what is not said is the stricter reading
 
     @property
     def order(self) -> Order:
-        return Order(self.patient, self.operator, self.protocol, self.mt, self.pct_mt, self.reduced)
+        by_emg = self.mt_method == "emg"
+        return Order(
+            self.patient, self.operator, self.protocol, self.mt, self.pct_mt, self.reduced, by_emg
+        )
 
 
 class StartParams(PrepareParams):
     plan_hash: str
+    confirmation: str
+    reason: str | None = None
+
+
+U32 = Annotated[int, Field(ge=0, le=0xFFFF_FFFF)]
+Number = Annotated[int, Field(ge=1, le=0xFFFF_FFFF)]
 
 
 class ShowParams(Params):
-    session: Annotated[int, Field(ge=1, le=0xFFFF_FFFF)] | None = None
+    session: Number | None = None
 
 
 class ListParams(Params):
     limit: Annotated[int, Field(ge=1, le=1000)] = 20
+
+
+class LedgerParams(Params):
+    patient: str | None = None
+
+
+class ResolveParams(Params):
+    session: Number
+    block: U32
+    delivered: U32
+    operator: str
+    reason: str
+
+
+class AcceptCounterParams(Params):
+    serial: str
+    operator: str
+    reason: str
+
+
+class ConfirmClockParams(Params):
+    operator: str
+    time: str  # that the person was shown, ISO 8601
 
 
 class Result(BaseModel):
@@ -63,11 +96,17 @@ class Info(Result):
 class CheckResult(Result):
     code: str
     ok: bool
+    soft: bool  # a person may go on with a reason
+    verified: bool  # the figure was re-read at its source
+    source: str
     detail: str
+    next: str
 
 
 class PrepareResult(Result):
     plan_hash: str
+    confirmation: str
+    confirmation_s: float  # it is good for so long
     sentence: str
     mso: int
     pulses: int
@@ -75,6 +114,7 @@ class PrepareResult(Result):
     duration_s: float
     warnings: tuple[str, ...]
     checks: tuple[CheckResult, ...]
+    needs_reason: tuple[str, ...]  # codes of soft checks that fail
 
 
 class StartResult(Result):
@@ -96,6 +136,62 @@ class Shown(RootModel[Record]):
 
 class Listing(Result):
     sessions: list[Summary]
+
+
+class SelfTestResult(Result):
+    passed: bool  # all four proofs
+    dead_man: bool
+    stop: bool
+    bad_frame: bool
+    ledger: bool  # the result is on disk
+    detail: str
+
+
+class Interlock(Result):
+    code: str
+    table: str  # watch, gate or arm
+    value: int | None
+    limit: int | None
+    limit_name: str  # empty: it compares with no row of the table of limits
+    unit: str
+    verified: bool | None
+    source: str
+    says: str  # why it acts now; empty when it permits
+
+
+class Interlocks(Result):
+    interlocks: tuple[Interlock, ...]
+
+
+class Clock(Result):
+    time: str
+    confirmed: bool
+    why: str
+    confirmed_by: str | None
+    confirmed_at: str | None
+
+
+class Counter(Result):
+    serial: str
+    boot_count: int
+    shown: int
+    low: int
+    high: int
+    agrees: bool
+
+
+class Dose(Result):
+    patient: str
+    day_pulses: int
+    week_pulses: int
+    since_last_s: float | None
+
+
+class Ledger(Result):
+    clock: Clock
+    unresolved: list[Unresolved]
+    counter: Counter | None
+    dose: Dose | None
 
 
 class GuardWord(Result):
@@ -153,6 +249,12 @@ class SessionStatus(Result):
     next_train_s: float | None
     left_s: float | None
     elapsed_s: float
+    presence_s: float | None  # since the operator's last sign
+
+
+class SelfTestStatus(Result):
+    state: str = "unknown"  # or none, passed, running, failed
+    age_s: float | None = None
 
 
 class Status(Result):
@@ -162,4 +264,6 @@ class Status(Result):
     coil: CoilStatus
     intensity: Intensity
     session: SessionStatus | None
+    self_test: SelfTestStatus
+    clock_confirmed: bool
     journal_error: str  # empty: the journal can be written

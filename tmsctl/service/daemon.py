@@ -4,48 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
+import secrets
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+import uuid
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
 import structlog
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter
 
 from tmsctl.ipc import messages as ipc
 from tmsctl.ipc.notify import notify
-from tmsctl.records import reports, views
-from tmsctl.records.journal import Journal, JournalError
+from tmsctl.records.journal import Journal
 from tmsctl.records.views import Event, stamp
 from tmsctl.service import api
 from tmsctl.service.config import Config
 from tmsctl.service.guard_link import GuardLink, Listener
 from tmsctl.service.guard_process import GuardProcess
-from tmsctl.service.rpc import (
-    BadParamsError,
-    Connection,
-    Server,
-    UnknownMethodError,
-    notification,
-)
-from tmsctl.service.status import guard_word, status_of
-from tmsctl.service.words import sentences
+from tmsctl.service.methods import Methods
+from tmsctl.service.rpc import Connection, Server, notification
+from tmsctl.service.status import status_of
+from tmsctl.service.waiters import Waiters
 from tmsctl.session.engine import Engine
-from tmsctl.session.guard_view import absent
-from tmsctl.session.refused import Exit, RefusedError
-from tmsctl.session.state import Ask, Ports, State
+from tmsctl.session.refused import RefusedError
+from tmsctl.session.state import Ask, Ports
 from tmsctl.stimulation.protocol import load_library
 
 TICK_S: Final = 0.05
 ALIVE_EVERY: Final = 4  # ticks
-CONFIRM_S: Final = 3.0
-"""The guard answers a command within a cycle; without an answer for this long it has hung."""
 
 LAST_OUTCOMES_S: Final = 0.5
 """How long an ending tmsd waits for the outcome of the block that it cut short."""
@@ -53,7 +42,8 @@ LAST_OUTCOMES_S: Final = 0.5
 _EVENT = TypeAdapter(Event)
 _LOUD: Final = frozenset({"journal-failed", "guard-lost", "guard-given-up", "device-lost"})
 
-Handler = Callable[[Connection, Any], Awaitable[BaseModel]]
+BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+TOKEN_BYTES: Final = 16
 
 
 def boot_us() -> int:
@@ -65,19 +55,24 @@ def utc() -> datetime:
     return datetime.now(UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiter:
-    ask: Ask
-    settled: asyncio.Future[None]
+def boot_id() -> str:
+    """Of this start of the computer; where the system tells none, tmsd's own start is one."""
+    try:
+        return BOOT_ID.read_text().strip()
+    except OSError:
+        return str(uuid.uuid4())
+
+
+def token() -> str:
+    return secrets.token_hex(TOKEN_BYTES)
 
 
 class Daemon:
     """tmsd from its start to its end. JournalError and ProtocolFileError while it is made."""
 
     def __init__(self, config_path: Path, config: Config) -> None:
-        self._config_path, self._config = config_path, config
+        self._config = config
         self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
-        self._waiters: list[_Waiter] = []
         self._strange = ""
         self._server = Server(self._call, self._closed)
         self._link = GuardLink(
@@ -92,21 +87,12 @@ class Daemon:
             self._journal,
             library,
             config.limits_in_force,
-            Ports(self._link.send, self._publish, utc, boot_us),
+            Ports(self._link.send, self._publish, utc, boot_us, boot_id(), token),
         )
-        self._methods: dict[str, tuple[type[api.Params], Handler]] = {
-            "system.info": (api.Nothing, self._info),
-            "status.get": (api.Nothing, self._status),
-            "status.subscribe": (api.Nothing, self._subscribe),
-            "session.prepare": (api.PrepareParams, self._prepare),
-            "session.start": (api.StartParams, self._start),
-            "session.pause": (api.Nothing, self._pause),
-            "session.resume": (api.Nothing, self._resume),
-            "session.stop": (api.Nothing, self._stop),
-            "session.show": (api.ShowParams, self._show),
-            "session.list": (api.ListParams, self._list),
-            "guard.acknowledge": (api.Nothing, self._acknowledge),
-        }
+        self._waiters = Waiters(self._engine.guard)
+        self._methods = Methods(
+            config_path, self._engine, self._journal, self._waiters, boot_us, utc
+        )
 
     async def run(self, listener: socket.socket) -> None:
         """Serve the API until SIGTERM or SIGINT."""
@@ -135,7 +121,7 @@ class Daemon:
         if session is not None:
             settled = Ask(frozenset(), lambda: session.totals.open_pulses == 0)
             with contextlib.suppress(RefusedError):
-                await self._confirm(settled, LAST_OUTCOMES_S)
+                await self._waiters.confirm(settled, LAST_OUTCOMES_S)
         self._engine.flush()
 
     async def _ticks(self) -> None:
@@ -161,19 +147,11 @@ class Daemon:
 
     def _hear(self, item: ipc.ToService) -> None:
         self._engine.hear(item)
-        for waiter in self._waiters:
-            if waiter.settled.done():
-                continue
-            if isinstance(item, ipc.Refused) and item.of_code in waiter.ask.codes:
-                waiter.settled.set_exception(self._engine.guard.refusal(item))
-            elif waiter.ask.done():
-                waiter.settled.set_result(None)
+        self._waiters.hear(item)
 
     def _guard_down(self, why: str) -> None:
         self._engine.guard_down(why)
-        for waiter in self._waiters:
-            if not waiter.settled.done():
-                waiter.settled.set_exception(absent())
+        self._waiters.guard_down()
 
     def _no_guard(self) -> None:
         if self._config.guard.supervise:
@@ -183,25 +161,6 @@ class Daemon:
         if why != self._strange:  # it is told at every attempt
             self._strange = why
             self._say("guard-strange", why)
-
-    async def _confirm(self, ask: Ask, within_s: float = CONFIRM_S) -> None:
-        """Wait until the guard has done it; RefusedError when it refuses, is lost, or is silent."""
-        if ask.done():
-            return
-        waiter = _Waiter(ask, asyncio.get_running_loop().create_future())
-        self._waiters.append(waiter)
-        try:
-            async with asyncio.timeout(within_s):
-                await waiter.settled
-        except TimeoutError:
-            raise RefusedError(
-                Exit.DEVICE,
-                "guard-silent",
-                f"The guard has not done it within {within_s:g} s.",
-                "Look at the status; if in doubt, use the hardware stop.",
-            ) from None
-        finally:
-            self._waiters.remove(waiter)
 
     # What is told
 
@@ -220,120 +179,7 @@ class Daemon:
     # The API
 
     async def _call(self, connection: Connection, method: str, params: dict[str, Any]) -> BaseModel:
-        if method not in self._methods:
-            raise UnknownMethodError(method)
-        model, handler = self._methods[method]
-        try:
-            valid = model.model_validate(params)
-        except ValidationError as error:
-            raise BadParamsError(" ".join(sentences(error))) from error
-        try:
-            return await handler(connection, valid)
-        except JournalError as error:
-            raise RefusedError(
-                Exit.USAGE, "journal-failed", str(error), "Mend the disk, then restart tmsd."
-            ) from error
+        return await self._methods.call(connection, method, params)
 
     def _closed(self, connection: Connection) -> None:
         self._engine.station_gone(connection)
-
-    async def _info(self, _: Connection, __: api.Nothing) -> api.Info:
-        snapshot = self._engine.guard.fresh(boot_us())
-        return api.Info(
-            version=version("tmsctl"),
-            pid=os.getpid(),
-            config=str(self._config_path),
-            guard_pid=self._engine.guard.pid,
-            timing="" if snapshot is None else snapshot.timing,
-            journal=str(self._journal.path),
-        )
-
-    async def _status(self, _: Connection, __: api.Nothing) -> api.Status:
-        return self._status_now()
-
-    async def _subscribe(self, connection: Connection, _: api.Nothing) -> api.Done:
-        connection.subscribed = True
-        return api.Done()
-
-    async def _prepare(self, _: Connection, params: api.PrepareParams) -> api.PrepareResult:
-        prepared = self._engine.prepare(params.order)
-        plan = prepared.plan
-        return api.PrepareResult(
-            plan_hash=plan.hash,
-            sentence=prepared.sentence,
-            mso=plan.mso.value,
-            pulses=plan.pulses,
-            trains=len(plan.trains),
-            duration_s=plan.span_us / 1e6,
-            warnings=prepared.warnings,
-            checks=tuple(
-                api.CheckResult(code=c.code, ok=c.ok, detail=c.detail) for c in prepared.checks
-            ),
-        )
-
-    async def _start(self, connection: Connection, params: api.StartParams) -> api.StartResult:
-        ask = self._engine.start(params.order, params.plan_hash, connection)
-        session = self._engine.session
-        assert session is not None
-        try:
-            await self._confirm(ask)
-        except RefusedError as error:
-            self._engine.give_up(session, *error.refusal[:2])
-            raise
-        return api.StartResult(session=session.number)
-
-    async def _pause(self, _: Connection, __: api.Nothing) -> api.SessionState:
-        await self._confirm(self._engine.pause())
-        return self._session_state()
-
-    async def _resume(self, connection: Connection, _: api.Nothing) -> api.Resumed:
-        ask = self._engine.resume(connection)
-        session = self._engine.session
-        assert session is not None
-        try:
-            await self._confirm(ask)
-        except RefusedError:
-            if session.state is State.STARTING:
-                self._engine.pause()
-            raise
-        return api.Resumed(
-            session=session.number,
-            state=session.state.value,
-            adopted=session.station is connection,
-        )
-
-    async def _stop(self, _: Connection, __: api.Nothing) -> api.SessionState:
-        self._engine.stop()
-        return self._session_state()
-
-    async def _acknowledge(self, _: Connection, __: api.Nothing) -> api.GuardWord:
-        await self._confirm(self._engine.acknowledge())
-        return api.GuardWord(state=guard_word(self._engine.guard.fresh(boot_us())))
-
-    def _session_state(self) -> api.SessionState:
-        session = self._engine.session
-        assert session is not None
-        return api.SessionState(session=session.number, state=session.state.value)
-
-    def _state_without_end(self) -> views.State:
-        """Of a session that has no end in the journal."""
-        session = self._engine.session
-        return "interrupted" if session is None else session.state.value
-
-    async def _show(self, _: Connection, params: api.ShowParams) -> api.Shown:
-        self._engine.flush()
-        record = reports.record(self._journal, params.session, self._state_without_end())
-        if record is None:
-            which = "None" if params.session is None else f"No session {params.session}"
-            raise RefusedError(
-                Exit.USAGE,
-                "session-unknown",
-                f"{which} is in the journal {self._journal.path}.",
-                "See `tmsctl session list`.",
-            )
-        return api.Shown(record)
-
-    async def _list(self, _: Connection, params: api.ListParams) -> api.Listing:
-        return api.Listing(
-            sessions=reports.summaries(self._journal, params.limit, self._state_without_end())
-        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from drivers.contract import DeviceState
-from tmsctl.ipc.messages import GuardState, Snapshot
+from tmsctl.ipc.messages import GuardState, SelfTestState, Snapshot
 from tmsctl.records.views import stamp
 from tmsctl.service import api
 from tmsctl.session.engine import Engine
@@ -25,6 +25,8 @@ def status_of(engine: Engine, utc: datetime, boot_us: int, journal_error: str) -
         coil=_coil(snapshot),
         intensity=_intensity(session, snapshot),
         session=None if session is None else _session(session, snapshot, boot_us),
+        self_test=_self_test(snapshot),
+        clock_confirmed=not engine.desk.doubt(),
         journal_error=journal_error,
     )
 
@@ -79,7 +81,17 @@ def _intensity(session: Session | None, snapshot: Snapshot | None) -> api.Intens
     )
 
 
+def _self_test(snapshot: Snapshot | None) -> api.SelfTestStatus:
+    if snapshot is None or not snapshot.connected:
+        return api.SelfTestStatus()
+    return api.SelfTestStatus(
+        state=SelfTestState(snapshot.self_test).name.lower(),
+        age_s=_seconds(snapshot.self_test_age_us),
+    )
+
+
 def _session(session: Session, snapshot: Snapshot | None, boot_us: int) -> api.SessionStatus:
+    presence_s = None if snapshot is None else _seconds(snapshot.presence_age_us)
     if snapshot is not None and snapshot.session_no != session.number:
         snapshot = None  # it speaks of no session, or of another one
     totals = session.totals
@@ -106,13 +118,14 @@ def _session(session: Session, snapshot: Snapshot | None, boot_us: int) -> api.S
         delivered=delivered,
         skipped=totals.skipped if snapshot is None else max(totals.skipped, snapshot.skipped),
         # The guard knows how far its running block is; what it does not speak of is unknown.
-        unknown=totals.doubtful if snapshot is not None else totals.counted - delivered,
+        unknown=totals.doubtful if snapshot is not None else totals.unknown,
         train=session.train,
         trains=len(session.plan.trains),
         waiting="" if snapshot is None else snapshot.waiting,
         next_train_s=next_s,
         left_s=left_s,
         elapsed_s=(end_us - session.started_us) / _US,
+        presence_s=presence_s,
     )
 
 

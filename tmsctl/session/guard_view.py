@@ -57,8 +57,8 @@ class GuardView:
             raise absent()
         return snapshot
 
-    def ready(self, now_us: int) -> Snapshot:
-        """What start and resume need: a device, and a guard that is disarmed and not in SAFE."""
+    def connected(self, now_us: int) -> Snapshot:
+        """The newest snapshot, with a device; or RefusedError."""
         snapshot = self.present(now_us)
         if not snapshot.connected:
             raise RefusedError(
@@ -67,6 +67,11 @@ class GuardView:
                 f"No stimulator answers: {snapshot.link or 'the guard has not said why'}.",
                 "Check that it is switched on and plugged in, and [device] in the configuration.",
             )
+        return snapshot
+
+    def ready(self, now_us: int) -> Snapshot:
+        """What start and resume need: a device, and a guard that is disarmed and not in SAFE."""
+        snapshot = self.connected(now_us)
         if snapshot.state == GuardState.SAFE:
             causes = "; ".join(f"{c.code}: {c.detail}" for c in self.causes)
             raise RefusedError(

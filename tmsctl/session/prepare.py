@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from tmsctl.safety.check import Check, first_refusal, soft_failures
 from tmsctl.safety.limits import Limits, session_limits
-from tmsctl.safety.plan_check import Check, check_plan
+from tmsctl.safety.patient import PatientDose, patient_checks
+from tmsctl.safety.plan_check import check_plan
 from tmsctl.safety.refusal import Refusal
 from tmsctl.session.refused import Exit, RefusedError
 from tmsctl.stimulation.plan import Plan
@@ -17,6 +19,9 @@ from tmsctl.stimulation.protocol import PCT_MT, Protocol
 
 ID_PATTERN: Final = r"[A-Za-z0-9._-]{1,64}"
 """Patient and operator ids: never a name with spaces, safe in a file name and a log."""
+
+REASON_MAX: Final = 300
+"""Characters of a reason that a person gives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,7 @@ class Order:
     mt: float | None
     pct_mt: int | None
     reduced: bool
+    by_emg: bool  # how the motor threshold was measured; by eye is the stricter reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,29 +43,79 @@ class Prepared:
 
     order: Order
     plan: Plan
+    limits: Limits  # that it was judged by
+    history: PatientDose  # what the patient has had, when it was judged
     checks: tuple[Check, ...]
     sentence: str
     warnings: tuple[str, ...]
+    confirmation: str = ""  # what `start` needs; empty until it is shown to somebody
 
     def refusal(self) -> RefusedError | None:
-        """The first limit that the plan breaks."""
-        for check in self.checks:
-            if not check.ok:
-                sentence = f"The plan breaks a limit: {check.detail}."
-                return RefusedError(Exit.LIMIT, check.code, sentence, check.next_step)
-        return None
+        """The first limit that nobody may exceed here."""
+        check = first_refusal(self.checks)
+        if check is None:
+            return None
+        sentence = f"The plan breaks a limit: {check.detail}."
+        return RefusedError(Exit.LIMIT, check.code, sentence, check.next_step)
+
+    @property
+    def soft(self) -> tuple[Check, ...]:
+        """Limits that a person may exceed with a reason."""
+        return soft_failures(self.checks)
+
+    def accepted(self, reason: str | None) -> str:
+        """The reason to put on record, empty when none was given. RefusedError when one is needed.
+
+        A protocol's [exceeds] and a person's reason are different things: this is the person's.
+        """
+        if reason is not None:
+            return reason_given(reason)
+        if not self.soft:
+            return ""
+        named = "; ".join(f"{check.code}: {check.detail}" for check in self.soft)
+        raise RefusedError(
+            Exit.LIMIT,
+            "soft-limit",
+            f"The plan goes beyond what is usual ({named}).",
+            "Give the reason why it shall be so, or change the plan.",
+        )
 
 
-def prepare(order: Order, library: Mapping[str, Protocol], site: Limits) -> Prepared:
-    """RefusedError when the order cannot become a plan; a plan that breaks a limit is returned."""
-    for name in ("patient", "operator"):
-        value = getattr(order, name)
-        if not re.fullmatch(ID_PATTERN, value):
-            sentence = (
-                f"The {name} id is {value[:64]!r}; allowed are 1 to 64 characters of "
-                "A-Z, a-z, 0-9, dot, underscore and hyphen."
-            )
-            raise RefusedError(Exit.USAGE, f"{name}-id", sentence, "Use the clinic's number.")
+def check_id(name: str, value: str) -> None:
+    """RefusedError unless it is an id."""
+    if not re.fullmatch(ID_PATTERN, value):
+        sentence = (
+            f"The {name} id is {value[:64]!r}; allowed are 1 to 64 characters of "
+            "A-Z, a-z, 0-9, dot, underscore and hyphen."
+        )
+        raise RefusedError(Exit.USAGE, f"{name}-id", sentence, "Use the clinic's number.")
+
+
+def reason_given(reason: str) -> str:
+    """The reason as it is kept; RefusedError when it is none."""
+    kept = reason.strip()
+    if not kept or len(kept) > REASON_MAX or not kept.isprintable():
+        raise RefusedError(
+            Exit.USAGE,
+            "reason-wrong",
+            f"A reason is 1 to {REASON_MAX} printable characters, not {reason[:20]!r}.",
+            "Say in a sentence why it shall be so.",
+        )
+    return kept
+
+
+def prepare(
+    order: Order,
+    library: Mapping[str, Protocol],
+    site: Limits,
+    history: Callable[[str], PatientDose],
+) -> Prepared:
+    """RefusedError when the order cannot become a plan; a plan that breaks a limit is returned.
+
+    `history` knows what a patient has had.
+    """
+    check_id("patient", order.patient)
+    check_id("operator", order.operator)
     protocol = library.get(order.protocol)
     if protocol is None:
         known = ", ".join(sorted(library))
@@ -73,7 +129,11 @@ def prepare(order: Order, library: Mapping[str, Protocol], site: Limits) -> Prep
     plan = compile_plan(_prescription(order, protocol), limits.mso_max_pct)
     if isinstance(plan, Refusal):
         raise RefusedError(Exit.LIMIT, *plan)
-    return Prepared(order, plan, check_plan(plan, limits), _sentence(plan), tuple(_warnings(plan)))
+    had = history(order.patient)
+    # The recharge time is the device's; the guard, which knows the device, judges it.
+    checks = check_plan(plan, limits, None, order.by_emg, protocol.exceeds, protocol.reviewer)
+    checks += patient_checks(had, plan, limits, protocol.exceeds)
+    return Prepared(order, plan, limits, had, checks, _sentence(plan), tuple(_warnings(plan)))
 
 
 def _prescription(order: Order, protocol: Protocol) -> Prescription:

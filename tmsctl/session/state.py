@@ -36,13 +36,15 @@ class Session:
     plan: Plan
     station: object | None  # the connection that started or adopted it; None: gone
     started_us: int  # CLOCK_BOOTTIME
+    count_before: int  # device's pulse counter
     state: State = State.STARTING
     ended_us: int | None = None
-    ran: bool = False  # the guard has run it at least once
+    runs: int = 0  # how often the guard began to run it
     pausing: bool = False  # Pause was sent, the guard has not yet shown it
     last_block: int = -1  # newest block that the guard wanted
     train: int = 1  # of the next pulse
     totals: Totals = field(default_factory=Totals)
+    why: str = ""  # it was last paused or ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +55,22 @@ class Ports:
     publish: Callable[[Event], None]  # at once, to whoever listens
     utc: Callable[[], datetime]
     boot_us: Callable[[], int]  # CLOCK_BOOTTIME
+    boot_id: str  # of this start of the computer
+    token: Callable[[], str]  # a new text that nobody can guess
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Something was sent to the guard: carried out when `done`, or refused under one of `codes`."""
+    """Something was sent to the guard: carried out when `done`, or refused under one of `codes`.
+
+    Once it is done, `ensure` raises RefusedError when something else was done instead.
+    """
 
     codes: frozenset[int]  # of the messages that were sent
     done: Callable[[], bool]
+    ensure: Callable[[], None] = lambda: None
 
 
-def ask(done: Callable[[], bool], *kinds: type) -> Ask:
+def ask(done: Callable[[], bool], *kinds: type, ensure: Callable[[], None] = lambda: None) -> Ask:
     """For messages of these kinds."""
-    return Ask(frozenset(spec_of(kind).code for kind in kinds), done)
+    return Ask(frozenset(spec_of(kind).code for kind in kinds), done, ensure)
