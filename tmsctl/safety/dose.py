@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from firmware_protocol.quantities import SECOND
 
@@ -124,13 +124,15 @@ class PulseTimes:
         """No window can hold more than this, if `extra_uj` were added. Constant time."""
         return self._total_uj + extra_uj
 
-    def since_rest(self, rest_us: int) -> tuple[int, int] | None:
-        """First time and energy of the pulses since the last pause as long as `rest_us`."""
-        if not self._times:
-            return None
-        started, total = self._times[-1], 0
-        for at, energy_uj in zip(reversed(self._times), reversed(self._energies), strict=True):
-            if started - at >= rest_us:
-                break
-            started, total = at, total + energy_uj
-        return started, total
+    def since_rests(self, rest_us: int) -> Iterator[tuple[int, int]]:
+        """Each first pulse after a pause as long as `rest_us`, with the energy since; newest first.
+
+        The oldest pulse that is kept counts as one.
+        """
+        later, energy_uj = None, 0
+        for at, each_uj in zip(reversed(self._times), reversed(self._energies), strict=True):
+            if later is not None and later - at >= rest_us:
+                yield later, energy_uj
+            later, energy_uj = at, energy_uj + each_uj
+        if later is not None:
+            yield later, energy_uj

@@ -93,17 +93,18 @@ def _settle(r: Request, _lim: Limits) -> str | None:
 
 
 def _train_rest(r: Request, lim: Limits) -> str | None:
-    """Mean power over a train and the rest after it. The block itself may go on with a train."""
-    before, newest = r.sent.since_rest(lim.train_rest_min_us), r.sent.newest
-    if before is None or newest is None or r.start_at - newest < lim.train_rest_min_us:
+    """Mean power from each start after a rest until now. A block after less rest goes on with its
+    train, whose energy the rule of 60 s bounds."""
+    newest = r.sent.newest
+    if newest is None or r.start_at - newest < lim.train_rest_min_us:
         return None
-    started, energy_uj = before
-    if energy_uj <= lim.power_max_w * (r.start_at - started):  # 1 W is 1 uJ in 1 us
-        return None
-    return (
-        f"{energy_uj / 1_000_000} J in {r.start_at - started} us of train and rest, "
-        f"at most {lim.power_max_w} W allowed"
-    )
+    for started, energy_uj in r.sent.since_rests(lim.train_rest_min_us):
+        if energy_uj > lim.power_max_w * (r.start_at - started):  # 1 W is 1 uJ in 1 us
+            return (
+                f"{energy_uj / 1_000_000} J in {r.start_at - started} us of train and rest, "
+                f"at most {lim.power_max_w} W allowed"
+            )
+    return None
 
 
 def _rate(r: Request, lim: Limits) -> str | None:

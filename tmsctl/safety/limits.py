@@ -107,7 +107,8 @@ TABLE: Final[tuple[LimitRow, ...]] = (
     # The device: how long its capacitor takes, and what its supply gives.
     _fixed_least("settle_up_us_per_pct", "us for 1 %MSO", 10_000, f"{_MAGPY}: rise"),
     _fixed_least("settle_down_us_per_pct", "us for 1 %MSO", 100_000, f"{_MAGPY}: bleeding"),
-    _fixed_least("train_rest_min_us", "us", 500_000, f"{_MAGPY}: a shorter pause is none"),
+    _fixed("train_rest_min_us", "us", 500_000,
+           f"{_MAGPY}: a shorter pause is none; after one as long the mean power is judged"),
     _fixed("power_max_w", "W", 1_050, f"{_MAGPY}: mean over a train and the rest after it"),
 )  # fmt: skip
 
