@@ -103,7 +103,8 @@ class Guard:
         verdict = rules.watch(facts_of(self, gap_us, now), self.limits_in_force, now)
         state = self.state
         ready = isinstance(state, Arming) and self.device.ready_at(state.mso, state.since)
-        self._step(machine.Tick(verdict, ready, now), now)
+        if ready or verdict is not rules.PERMIT:  # else a tick changes nothing, in any state
+            self._step(machine.Tick(verdict, ready, now), now)
         may_beat = self._act(verdict, now)
 
         self.cycles += 1

@@ -223,9 +223,11 @@ class DeviceView:
 
     def settle(self, play: Playback | None) -> None:
         """Read back what no report told: the status names the newest block and what left of it."""
-        holder, status = self._holder(play), self.status
-        block = holder.open if holder else None
-        if holder is None or block is None or status is None or status.asked_at <= block.sent_at:
+        holder, status = self._orphan or play, self.status
+        if holder is None or holder.open is None or status is None:
+            return
+        block = holder.open
+        if status.asked_at <= block.sent_at:
             return
         if status.block_id == block.block.block_id:
             block.unresolved_since = None

@@ -157,11 +157,9 @@ class Reporter:
         play, device = guard.play, guard.device
         status, identity = device.status, device.identity
         passed_at = guard.self_test.passed_at
-        reached = min(play.reached, play.plan.pulses) if play else 0
-        train = 0
-        if play:
-            last = play.plan.train_of(min(reached, play.plan.pulses - 1))
-            train = play.plan.trains.index(last) + 1
+        planned = play.plan.pulses if play else 0
+        reached = min(play.reached, planned) if play else 0
+        train = play.plan.train_index(min(reached, planned - 1)) + 1 if play else 0
         return ipc.Snapshot(
             cycle=guard.cycles & 0xFFFF_FFFF,
             boot_us=now,
@@ -169,7 +167,7 @@ class Reporter:
             session=play.session if play else ipc.Session.NONE,
             session_no=play.session_no if play else 0,
             position=reached,
-            planned=play.plan.pulses if play else 0,
+            planned=planned,
             delivered=play.delivered + (len(play.open.places) if play.open else 0) if play else 0,
             skipped=play.skipped if play else 0,
             train=train,

@@ -64,16 +64,14 @@ class Plan:
     pct_mt: int  # prescribed intensity, % of motor threshold
     reduced: bool  # a person accepted less than prescribed where the ceiling needs it
     trains: tuple[Train, ...]
+    pulses: int = field(init=False)
     hash: str = field(init=False)  # hexadecimal SHA-256 of `canonical_text`
 
     def __post_init__(self) -> None:
-        digest = hashlib.sha256(self.canonical_text().encode()).hexdigest()
-        object.__setattr__(self, "hash", digest)  # once, for a frozen value
-
-    @property
-    def pulses(self) -> int:
         last = self.trains[-1]
-        return last.first_pulse + last.pulses
+        object.__setattr__(self, "pulses", last.first_pulse + last.pulses)  # once: it is frozen
+        digest = hashlib.sha256(self.canonical_text().encode()).hexdigest()
+        object.__setattr__(self, "hash", digest)
 
     @property
     def span_us(self) -> int:
@@ -83,7 +81,7 @@ class Plan:
 
     def train_of(self, pulse: int) -> Train:
         """The train of this pulse (from 0). ValueError when the plan has no such pulse."""
-        return self.trains[self._train_index(pulse)]
+        return self.trains[self.train_index(pulse)]
 
     def at_us(self, pulse: int) -> int:
         """Planned time of this pulse (from 0), counted from the first pulse of the plan."""
@@ -97,7 +95,7 @@ class Plan:
         Inside a burst: the rest of that burst alone. Else as many whole bursts of the train as fit
         into `lease_max_us` (first to last pulse) and `pulses_max`, but at least one.
         """
-        index = self._train_index(pulse)
+        index = self.train_index(pulse)
         train = self.trains[index]
         offset = pulse - train.first_pulse
         burst, place = divmod(offset, train.pulses_per_burst)
@@ -133,7 +131,8 @@ class Plan:
         ]
         return "\n".join([PLAN_FORMAT, *sorted(lines), ""])
 
-    def _train_index(self, pulse: int) -> int:
+    def train_index(self, pulse: int) -> int:
+        """Place of the train of this pulse, from 0. ValueError when the plan has no such pulse."""
         if not 0 <= pulse < self.pulses:
             raise ValueError(f"pulse {pulse} is outside 0..{self.pulses - 1} of this plan")
         return bisect_right(self.trains, pulse, key=lambda train: train.first_pulse) - 1
