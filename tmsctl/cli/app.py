@@ -10,7 +10,7 @@ import typer
 
 from tmsctl.cli import interlocks, ledger, protocol, session
 from tmsctl.cli import stop as stop_command
-from tmsctl.cli.session import AsJson
+from tmsctl.cli.options import AsJson
 
 if TYPE_CHECKING:
     from tmsctl.cli.client import Client

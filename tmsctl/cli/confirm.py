@@ -6,14 +6,15 @@ import sys
 from typing import Any, Final
 
 import typer
+from rich.console import Console
 from rich.table import Table
 
 from tmsctl.cli.errors import EXIT_LIMIT, CliError
+from tmsctl.cli.options import UNVERIFIED
 from tmsctl.cli.show import console
 
 Json = dict[str, Any]
 
-UNVERIFIED: Final = "unverified"
 MEANS_UNVERIFIED: Final = f"{UNVERIFIED}: nobody has compared this limit with its source yet."
 
 
@@ -23,19 +24,19 @@ def show(prepared: Json) -> None:
     paper.print(prepared["sentence"], style="bold")
     for warning in prepared["warnings"]:
         paper.print(f"warning: {warning}", style="yellow")
-    paper.print(checks(prepared["checks"]))
-    if any(not check["verified"] for check in prepared["checks"]):
-        paper.print(MEANS_UNVERIFIED, style="dim")
+    print_checks(paper, prepared["checks"])
 
 
-def checks(found: list[Json]) -> Table:
+def print_checks(paper: Console, found: list[Json]) -> None:
     """One limit a line; a limit that nobody has verified says so."""
     table = Table("", "check", "found", "", box=None)
     for check in found:
         mark, style = _mark(check)
         known = "" if check["verified"] else UNVERIFIED
         table.add_row(mark, check["code"], check["detail"], known, style=style)
-    return table
+    paper.print(table)
+    if any(not check["verified"] for check in found):
+        paper.print(MEANS_UNVERIFIED, style="dim")
 
 
 def _mark(check: Json) -> tuple[str, str]:

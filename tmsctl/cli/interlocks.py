@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from tmsctl.cli.confirm import UNVERIFIED
 from tmsctl.cli.errors import EXIT_UNREACHABLE, CliError
-from tmsctl.cli.session import AsJson
+from tmsctl.cli.options import UNVERIFIED, AsJson
 
 if TYPE_CHECKING:
     from tmsctl.safety.catalogue import Catalogue, Hazard, Requirement, Rule

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tmsctl.cli.session import AsJson
+from tmsctl.cli.options import AsJson
 
 app = typer.Typer(no_args_is_help=True, help="The dose ledger: what a person has to put right.")
 

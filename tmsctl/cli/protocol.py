@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tmsctl.cli.errors import CliError
-from tmsctl.safety.limits import ROWS
+from tmsctl.cli.options import UNVERIFIED, MtMethod, MtMethodOption
+from tmsctl.safety.limits import GENERAL, ROWS, session_limits
+from tmsctl.safety.plan_check import check_plan
 from tmsctl.safety.refusal import Refusal
 from tmsctl.stimulation.demands import excess
 from tmsctl.stimulation.plan import Plan, Train
@@ -59,20 +61,28 @@ def show(
     mt: Annotated[
         str | None, typer.Option(help="Motor threshold, %MSO: also show the plan.", metavar="%MSO")
     ] = None,
+    mt_method: MtMethodOption = MtMethod.VISUAL,
     every_train: Annotated[bool, typer.Option("--all", help="Show every train.")] = False,
     as_json: Json = False,
 ) -> None:
-    """One protocol and, with --mt, the plan that would be delivered."""
+    """One protocol and, with --mt, the plan that would be delivered, judged by every limit."""
     found = _find(protocol)
     plan = None if mt is None else _plan(found, mt)
+    checks = [] if plan is None else _checks(plan, mt_method is MtMethod.EMG)
     if as_json:
-        facts = _facts(found) | ({} if plan is None else {"plan": _plan_facts(plan)})
+        facts = _facts(found) | {"beyond": list(map(_beyond, found.exceeds.items()))}
+        if plan is not None:
+            facts |= {"plan": _plan_facts(plan), "checks": checks}
         print(json.dumps(facts, indent=2))
         return
+    from tmsctl.cli import confirm
+
     console = _console()
     _print_protocol(console, found)
     if plan is not None:
         _print_plan(console, plan, len(plan.trains) if every_train else TRAINS_SHOWN)
+        console.print()
+        confirm.print_checks(console, checks)
 
 
 @app.command()
@@ -93,7 +103,7 @@ def check(
         print(json.dumps(results, indent=2))
     else:
         for path, why in wrong.items():
-            print(f"FAILED  {why}" if why else f"ok      {path}")
+            print(f"FAILED  {why}" if why else f"ok      {path}{_beyond_words(path)}")
     failed = sum(1 for why in wrong.values() if why)
     if failed:
         raise CliError(
@@ -124,6 +134,43 @@ def _problem(path: Path) -> str:
             f"(general limit {general}, never beyond {absolute})."
         )
     return ""
+
+
+def _beyond(named: tuple[str, int]) -> dict[str, Any]:
+    """A limit that a protocol exceeds: its own value, and the table's."""
+    name, value = named
+    row = ROWS[name]
+    return {
+        "name": name, "value": value, "unit": row.unit, "soft": row.soft, "general": row.general,
+        "absolute": row.absolute, "verified": row.verified, "source": row.source,
+    }  # fmt: skip
+
+
+def _in_words(beyond: dict[str, Any]) -> str:
+    general = beyond["value"] > beyond["general"]
+    if not ROWS[beyond["name"]].at_most:
+        general = beyond["value"] < beyond["general"]
+    layer, bound = ("general", beyond["general"]) if general else ("soft", beyond["soft"])
+    flag = "" if beyond["verified"] else f", {UNVERIFIED}"
+    return f"{beyond['name']} {beyond['value']} ({layer} limit {bound}{flag})"
+
+
+def _beyond_words(path: Path) -> str:
+    """What a sound file exceeds; empty when nothing."""
+    protocol = load_protocol(path)
+    if not protocol.exceeds:
+        return ""
+    exceeded = "; ".join(_in_words(_beyond(named)) for named in protocol.exceeds.items())
+    review = "" if protocol.reviewer else "; not reviewed, so a session needs a reason"
+    return f", exceeds {exceeded}{review}"
+
+
+def _checks(plan: Plan, by_emg: bool) -> list[dict[str, Any]]:
+    """Every limit, judged as tmsd would for a site that tightens none; no device is asked."""
+    protocol = plan.protocol
+    limits = session_limits(GENERAL, protocol.exceeds)
+    found = check_plan(plan, limits, None, by_emg, protocol.exceeds, protocol.reviewer)
+    return [check._asdict() | {"next": check.next_step} for check in found]
 
 
 def _is_id(name: str) -> bool:
@@ -202,9 +249,7 @@ def _console() -> Console:
 def _print_protocol(console: Console, p: Protocol) -> None:
     from rich.table import Table
 
-    exceeds = [
-        f"{name} {value} (general limit {ROWS[name].general})" for name, value in p.exceeds.items()
-    ]
+    exceeds = [_in_words(_beyond(named)) for named in p.exceeds.items()]
     every = f", one every {_seconds(p.interval_us)}" if p.pulses_per_burst > 1 else ""
     rows = [
         ("Protocol", f"{p.id}: {p.title}"),

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from tmsctl.cli.options import AsJson, MtMethod, MtMethodOption
+
 app = typer.Typer(no_args_is_help=True, help="Start, pause, resume, stop, look up sessions.")
-
-
-class MtMethod(enum.StrEnum):
-    """Twitches are seen with the eye, or measured by electromyography."""
-
-    EMG = "emg"
-    VISUAL = "visual"
-
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 
 
 @app.command()
@@ -28,9 +19,7 @@ def start(
     operator: Annotated[str, typer.Option(help="Your id.")],
     protocol: Annotated[str, typer.Option(help="Protocol's id; see `tmsctl protocol list`.")],
     mt: Annotated[float, typer.Option(help="Motor threshold, %MSO.")],
-    mt_method: Annotated[
-        MtMethod, typer.Option(help="How it was measured; by eye needs the stricter tables.")
-    ] = MtMethod.VISUAL,
+    mt_method: MtMethodOption = MtMethod.VISUAL,
     pct_mt: Annotated[
         int | None, typer.Option("--pct-mt", help="Percent of motor threshold, else protocol's.")
     ] = None,
