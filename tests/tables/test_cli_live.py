@@ -71,6 +71,27 @@ def test_without_a_session_the_guard_is_the_word(state: str, word: str) -> None:
     assert "time left" not in text
 
 
+@pytest.mark.parametrize(
+    ("confirmed", "self_test", "step"),
+    [
+        (False, "none", "tmsctl ledger confirm-clock, then tmsctl selftest"),
+        (False, "passed", "tmsctl ledger confirm-clock"),
+        (True, "none", "tmsctl selftest"),
+        (True, "failed", "tmsctl selftest"),
+        (True, "running", "tmsctl selftest"),
+        (True, "unknown", "tmsctl selftest"),
+        (True, "passed", ""),
+    ],
+)
+def test_it_is_ready_only_after_the_checks_of_the_day(
+    confirmed: bool, self_test: str, step: str
+) -> None:
+    now = copy.deepcopy(STATUS)
+    now["clock_confirmed"], now["self_test"]["state"] = confirmed, self_test
+    head = live.headline(now, 0.0)
+    assert (head.word, head.next_step) == ("IDLE" if step else "READY", step)
+
+
 def test_a_running_session_shows_all_that_a_glance_needs() -> None:
     text = drawn(
         status(session={"delivered": 312, "train": 2, "trains": 5, "next_train_s": 4.25,

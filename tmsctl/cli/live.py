@@ -97,8 +97,18 @@ def headline(status: Json, age_s: float) -> Headline:
             return Headline("WAITING", "bold yellow", sentence, "")
         return _OF_SESSION[session["state"]]
     if guard["state"] == "idle":
-        return Headline("READY", "bold green", "Disarmed; a session can be started.", "")
+        return _before_a_session(status)
     return Headline("ARMING", "bold cyan", "The stimulator is being armed and charged.", "")
+
+
+def _before_a_session(status: Json) -> Headline:
+    missing = [] if status["clock_confirmed"] else ["tmsctl ledger confirm-clock"]
+    if status["self_test"]["state"] != "passed":
+        missing.append("tmsctl selftest")
+    if missing:
+        sentence = "Disarmed; the checks of today are not complete."
+        return Headline("IDLE", "bold yellow", sentence, ", then ".join(missing))
+    return Headline("READY", "bold green", "Disarmed; a session can be started.", "")
 
 
 def presence_left(status: Json, age_s: float) -> float | None:

@@ -127,11 +127,12 @@ def _problem(path: Path) -> str:
         needs, declared = needed.get(name), protocol.exceeds.get(name)
         if needs == declared:
             continue
-        general, absolute = ROWS[name].general, ROWS[name].absolute
+        row = ROWS[name]
+        soft = "" if row.soft is None else f"soft limit {row.soft}, "
         return (
             f"{path}: exceeds.{name} is {'missing' if declared is None else declared}; the pattern "
             f"needs {'no more than the general limit' if needs is None else needs} "
-            f"(general limit {general}, never beyond {absolute})."
+            f"({soft}general limit {row.general}, never beyond {row.absolute})."
         )
     return ""
 
