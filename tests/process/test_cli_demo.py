@@ -33,6 +33,7 @@ assert config["device"]["driver"] == "tmslink" and config["guard"]["supervise"]
 signal.signal(signal.SIGTERM, lambda *_: sys.exit())
 with FakeTmsd(pathlib.Path(config["paths"]["runtime"])) as tmsd:
     tmsd.pulses_per_push = PACE
+    tmsd.self_test |= {"passed": SOUND, "stop": SOUND}
     signal.pause()
 """
 
@@ -49,9 +50,9 @@ def program(path: Path, text: str, **constants: object) -> None:
     path.chmod(0o755)
 
 
-def stand_ins(folder: Path, *, truth: int = 600, pace: int = 100) -> None:
+def stand_ins(folder: Path, *, truth: int = 600, pace: int = 100, sound: bool = True) -> None:
     program(folder / "tmssim", SIMULATOR, PULSES=truth)
-    program(folder / "tmsd", DAEMON, ROOT=str(ROOT), PACE=pace)
+    program(folder / "tmsd", DAEMON, ROOT=str(ROOT), PACE=pace, SOUND=sound)
 
 
 def demo(folder: Path) -> subprocess.Popen[str]:
@@ -90,7 +91,9 @@ def test_four_equal_numbers_are_success_and_the_record_stays(folder: Path) -> No
     stand_ins(folder)
     status, text = finished(demo(folder))
     assert status == 0, text
-    for part in ("all four agree", "planned 40 %MSO, realised 39.8 %MSO", "software stimulator",
+    assert text.count("✓ ok  ") >= 4  # the self-test comes first
+    for part in ("The self-test has passed.", "all four agree",
+                 "planned 40 %MSO, realised 39.8 %MSO", "software stimulator",
                  "not a cleared medical device", "journal.sqlite", "31.5 °C", "40 s"):  # fmt: skip
         assert part in text
     assert text.count("600 pulses") >= 4
@@ -106,6 +109,15 @@ def test_one_pulse_more_in_the_ground_truth_is_failure(folder: Path) -> None:
     assert status == 1
     assert "THE NUMBERS DO NOT AGREE" in text
     assert "601 pulses" in text
+
+
+def test_a_self_test_that_fails_ends_the_demo_before_any_pulse(folder: Path) -> None:
+    stand_ins(folder, sound=False)
+    status, text = finished(demo(folder))
+    assert status == 32
+    assert "THE SELF-TEST HAS FAILED." in text
+    assert "RUNNING" not in text
+    assert still_running(folder) == []
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,15 @@ def test_it_is_ready_only_after_the_checks_of_the_day(
     assert (head.word, head.next_step) == ("IDLE" if step else "READY", step)
 
 
+@pytest.mark.parametrize(
+    ("age_s", "word"), [(86_400.0, "READY"), (86_400.1, "IDLE"), (None, "IDLE")]
+)
+def test_a_self_test_holds_for_a_day(age_s: float | None, word: str) -> None:
+    now = copy.deepcopy(STATUS)
+    now["self_test"]["age_s"] = age_s
+    assert live.headline(now, 0.0).word == word
+
+
 def test_a_running_session_shows_all_that_a_glance_needs() -> None:
     text = drawn(
         status(session={"delivered": 312, "train": 2, "trains": 5, "next_train_s": 4.25,

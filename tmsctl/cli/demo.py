@@ -26,7 +26,7 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from tmsctl.cli import follow, live
+from tmsctl.cli import follow, live, self_test
 from tmsctl.cli.client import Client, Json
 from tmsctl.cli.errors import EXIT_UNREACHABLE, EXIT_USAGE, CliError
 from tmsctl.cli.show import console
@@ -59,6 +59,13 @@ RECOVERY: Final = (
     "The demo now does what a technician would: acknowledge, and resume at the next pulse."
 )
 
+OPERATOR: Final = (
+    "The demo does what an operator would: it confirms the clock, runs the self-test, accepts soft "
+    "limits with a reason, and gives a sign of presence."
+)
+REASON: Final = "demonstration on the software stimulator"
+SIGN_EVERY_S: Final = 20.0
+
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -77,24 +84,60 @@ def run(protocol: str, mt: float, *, keep: bool, programs: Path | None = None) -
         "operator": "demo",
         "protocol": protocol,
         "mt": mt,
+        "mt_method": "emg",
         "pct_mt": None,
         "reduced": False,
     }
+    present = Operator()
     with _running(programs or Path(sys.executable).parent, folder) as client:
-        status = follow.start(client, folder / "run", request, yes=True, as_json=False)
+        paper.print(OPERATOR)
+        if failed := _checks_of_the_day(client):
+            return failed
+        status = follow.start(
+            client,
+            folder / "run",
+            request,
+            reason=REASON,
+            yes=True,
+            as_json=False,
+            signs=present.sign,
+        )
         for _ in range(RECOVERIES_MAX):
             if not _tripped_by_a_slow_computer(client):
                 break
             paper.print(RECOVERY, style="yellow")
             client.call("guard.acknowledge")
             _until_idle(folder / "run")
-            status = follow.attach(client, folder / "run", lambda: _resumed(client), as_json=False)
+            status = follow.attach(
+                client, folder / "run", lambda: _resumed(client), as_json=False, signs=present.sign
+            )
         record = client.call("session.show", {"session": None})
         truth = _truth(folder / "truth.jsonl", record["delivered"])
         agrees = _print_summary(paper, record, truth, folder)
         if keep:
             _wait_for_ctrl_c(paper, folder / "run")
     return status or (0 if agrees else EXIT_USAGE)
+
+
+class Operator:
+    """Somebody is always there."""
+
+    def __init__(self) -> None:
+        self._next_at = time.monotonic() + SIGN_EVERY_S
+
+    def sign(self) -> bool:
+        if time.monotonic() < self._next_at:
+            return False
+        self._next_at += SIGN_EVERY_S
+        return True
+
+
+def _checks_of_the_day(client: Client) -> int:
+    """What `session start` wants before it; an exit status, 0 when all is well."""
+    clock = client.call("ledger.list")["clock"]
+    if not clock["confirmed"]:
+        client.call("ledger.confirm_clock", {"operator": "demo", "time": clock["time"]})
+    return self_test.run(client, as_json=False)
 
 
 def _tripped_by_a_slow_computer(client: Client) -> bool:

@@ -21,6 +21,7 @@ STALE_S: Final = 1.0
 NOT_MEDICAL: Final = "tmsctl is not a cleared medical device."
 
 PRESENCE_S: Final = GENERAL.presence_age_max_us / 1_000_000
+SELF_TEST_S: Final = GENERAL.self_test_age_max_us / 1_000_000
 PRESENCE_WARN_S: Final = 20.0
 """So long before the operator's sign is too old, the view asks for another."""
 
@@ -103,7 +104,8 @@ def headline(status: Json, age_s: float) -> Headline:
 
 def _before_a_session(status: Json) -> Headline:
     missing = [] if status["clock_confirmed"] else ["tmsctl ledger confirm-clock"]
-    if status["self_test"]["state"] != "passed":
+    tested = status["self_test"]
+    if tested["state"] != "passed" or tested["age_s"] is None or tested["age_s"] > SELF_TEST_S:
         missing.append("tmsctl selftest")
     if missing:
         sentence = "Disarmed; the checks of today are not complete."
