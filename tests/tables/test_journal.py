@@ -5,22 +5,33 @@ from __future__ import annotations
 import sqlite3
 import stat
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection
 
-from tmsctl.ipc.messages import BlockOutcome, PulseRecord, Want
-from tmsctl.records import reports, schema
+from tmsctl.ipc.messages import BlockOutcome, PulseRecord, SelfTested, Want
+from tmsctl.records import ledger, reports, schema
+from tmsctl.records.clock import Mark, Moment, microseconds
 from tmsctl.records.journal import Journal, JournalError
-from tmsctl.records.views import Event, NewSession, Totals
+from tmsctl.records.ledger import Life
+from tmsctl.records.views import Event, NewSession, Resolution, SelfTestRecord, Totals
 
-NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+def moment(at: datetime) -> Moment:
+    return Moment(at, microseconds(at), "boot-1")
+
+
+NOON = moment(datetime(2026, 1, 31, 12, tzinfo=UTC))
 GUARD = 77
 NEW = NewSession(
     patient="P1", operator="op", protocol="ctbs600", protocol_hash="aa", plan_hash="bb",
     mt_permille=525, pct_mt=80, mso=42, reduced=False, planned=600, model="m", serial="s",
-    boot_count=3, count_before=1000,
+    boot_count=3, count_before=1000, mt_method="emg", soft_limits="session-gap rate-1s",
+    reason="the physician asked for it", self_test=None,
 )  # fmt: skip
 
 
@@ -40,7 +51,7 @@ def session(journal: Journal) -> int:
     return journal.begin_session(NEW, NOON)
 
 
-def intent(journal: Journal, session: int, block: int = 1, at: datetime = NOON) -> None:
+def intent(journal: Journal, session: int, block: int = 1, at: Moment = NOON) -> None:
     journal.write_intent(Want(session, block, 0, 30, 1000), GUARD, at)
 
 
@@ -89,18 +100,6 @@ def test_an_outcome_of_a_session_that_is_not_here_is_told_and_not_kept(journal: 
     assert journal.write_outcome(outcome(5, 1, 30), GUARD, NOON) == "no-session"
 
 
-def test_the_dose_of_a_patient_has_a_begin_and_no_end(journal: Journal, session: int) -> None:
-    other = journal.begin_session(NEW, NOON)
-    hour = timedelta(hours=1)
-    intent(journal, session, 1, NOON - hour)
-    intent(journal, other, 1, NOON)
-    intent(journal, other, 2, NOON + 24 * hour)  # the clock was set back since
-    assert journal.dose_of_patient("P1", NOON - hour) == 90
-    assert journal.dose_of_patient("P1", NOON) == 60
-    assert journal.dose_of_patient("P1", NOON + timedelta(microseconds=1)) == 30
-    assert journal.dose_of_patient("P2", NOON - hour) == 0
-
-
 @pytest.mark.parametrize("table", sorted(schema.METADATA.tables))
 @pytest.mark.parametrize("act", ["UPDATE {} SET at = ''", "DELETE FROM {}"])
 def test_what_is_written_cannot_be_changed_or_removed(
@@ -110,11 +109,24 @@ def test_what_is_written_cannot_be_changed_or_removed(
     journal.write_outcome(outcome(session, 1, 30), GUARD, NOON)
     journal.end_session(session, "complete", "complete", 1030, NOON)
     journal.append([PulseRecord(session, 0, 1, 2, 420, 1001, 300)], [_event(session)])
+    intent(journal, session, 2)
+    ledger.resolve(journal, 2, 12, "op", "seen", NOON)
+    ledger.write_mark(journal, Mark("boot-1", 1, 2, 3), "op", NOON.at)
+    ledger.accept_counter(journal, Life("s", 3), 1000, "op", "by hand", NOON)
+    write_self_test(journal)
     if table == "pulses":
         act = act.replace("at", "place")
     with sqlite3.connect(journal.path) as connection, pytest.raises(sqlite3.IntegrityError):
         connection.execute(act.format(table))
     connection.close()
+
+
+def write_self_test(journal: Journal, proofs: tuple[int, int, int] = (1, 1, 1)) -> int:
+    ledger.write_self_test(
+        journal, SelfTested(1, *proofs, "all good"), GUARD, "m", Life("s", 3), NOON
+    )
+    with journal.reading() as connection:
+        return connection.exec_driver_sql("SELECT max(id) FROM self_tests").scalar_one()
 
 
 def _event(session: int) -> Event:
@@ -145,7 +157,7 @@ def test_a_journal_is_found_again_as_it_was_left(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("statement", "words"),
     [
-        ("PRAGMA user_version = 2", "of version 2; this program knows version 1"),
+        ("PRAGMA user_version = 3", "of version 3; this program knows version 2"),
         ("CREATE TABLE cats (name TEXT)", "not a journal"),
     ],
 )
@@ -173,6 +185,8 @@ def test_a_file_that_is_no_database_is_refused_in_one_sentence(tmp_path: Path) -
 def test_a_full_disk_is_an_error_that_stays_and_reading_goes_on(
     journal: Journal, session: int
 ) -> None:
+    told: list[str] = []
+    journal.failed = told.append
     intent(journal, session)
     with journal.reading() as connection:
         connection.exec_driver_sql("PRAGMA max_page_count = 1")
@@ -184,6 +198,20 @@ def test_a_full_disk_is_an_error_that_stays_and_reading_goes_on(
     with pytest.raises(JournalError, match="restart tmsd"):  # a failed disk is not trusted again
         intent(journal, session, 2)
     assert journal.totals(session).counted == 30
+    assert told == [journal.error]  # once
+
+
+def test_a_journal_that_cannot_be_read_is_not_written_any_more(
+    journal: Journal, session: int
+) -> None:
+    told: list[str] = []
+    journal.failed = told.append
+    no_table = pytest.raises(JournalError, match="cannot be read: no such table: cats")
+    with no_table, journal.reading() as connection:
+        connection.exec_driver_sql("SELECT * FROM cats")
+    with pytest.raises(JournalError, match="cannot be read"):
+        intent(journal, session)
+    assert told == [journal.error]
 
 
 def test_a_record_tells_the_whole_session(journal: Journal, session: int) -> None:
@@ -203,6 +231,9 @@ def test_a_record_tells_the_whole_session(journal: Journal, session: int) -> Non
         (2, "open", 0),
     ]
     assert record.events == [_event(session)]
+    assert (record.mt_method, record.reason) == ("emg", "the physician asked for it")
+    assert record.soft_limits == ["session-gap", "rate-1s"]
+    assert (record.resolved, record.self_test) == (0, None)
     assert reports.record(journal, session + 1, "running") is None
 
 
@@ -214,3 +245,170 @@ def test_the_list_has_the_newest_first_and_names_the_state_of_an_open_one(
     found = reports.summaries(journal, 20, "paused")
     assert [(s.id, s.state) for s in found] == [(newer, "paused"), (session, "complete")]
     assert len(reports.summaries(journal, 1, "paused")) == 1
+
+
+def test_a_record_tells_what_a_person_said_and_which_self_test_allowed_it(
+    journal: Journal,
+) -> None:
+    number = write_self_test(journal)
+    session = journal.begin_session(replace(NEW, self_test=number), NOON)
+    intent(journal, session)
+    later = moment(NOON.utc + timedelta(hours=1))
+    ledger.resolve(journal, 1, 12, "dr", "the counter says so", later)
+    record = reports.record(journal, session, "running")
+    assert record is not None
+    assert record.self_test == SelfTestRecord(NOON.at, "all good")
+    assert (record.delivered, record.resolved, record.unknown) == (0, 12, 0)
+    [block] = record.blocks
+    assert block.outcome == "open"  # what was written stays
+    assert block.resolution == Resolution(12, "dr", "the counter says so", later.at)
+
+
+# A journal of version 1
+
+VERSION_1 = (
+    "CREATE TABLE sessions (id INTEGER NOT NULL, patient TEXT NOT NULL, operator TEXT NOT NULL, "
+    "protocol TEXT NOT NULL, protocol_hash TEXT NOT NULL, plan_hash TEXT NOT NULL, "
+    "mt_permille INTEGER NOT NULL, pct_mt INTEGER NOT NULL, mso INTEGER NOT NULL, "
+    "reduced INTEGER NOT NULL, planned INTEGER NOT NULL, model TEXT NOT NULL, "
+    "serial TEXT NOT NULL, boot_count INTEGER NOT NULL, count_before INTEGER NOT NULL, "
+    "at TEXT NOT NULL, PRIMARY KEY (id))",
+    "CREATE INDEX sessions_of_patient ON sessions (patient)",
+    "CREATE TABLE session_ends (session INTEGER NOT NULL, state TEXT NOT NULL, "
+    "code TEXT NOT NULL, count_after INTEGER, at TEXT NOT NULL, PRIMARY KEY (session), "
+    "FOREIGN KEY(session) REFERENCES sessions (id))",
+    "CREATE TABLE intents (id INTEGER NOT NULL, session INTEGER NOT NULL, "
+    "guard_pid INTEGER NOT NULL, block INTEGER NOT NULL, first_pulse INTEGER NOT NULL, "
+    "pulses INTEGER NOT NULL, pulse_count INTEGER NOT NULL, at TEXT NOT NULL, "
+    "PRIMARY KEY (id), UNIQUE (session, guard_pid, block), "
+    "FOREIGN KEY(session) REFERENCES sessions (id))",
+    "CREATE TABLE outcomes (intent INTEGER NOT NULL, outcome TEXT NOT NULL, "
+    "delivered INTEGER NOT NULL, skipped INTEGER NOT NULL, unknown INTEGER NOT NULL, "
+    "pulse_count INTEGER NOT NULL, why TEXT NOT NULL, at TEXT NOT NULL, PRIMARY KEY (intent), "
+    "FOREIGN KEY(intent) REFERENCES intents (id))",
+    "CREATE TABLE pulses (id INTEGER NOT NULL, session_no INTEGER NOT NULL, "
+    "place INTEGER NOT NULL, boot_us INTEGER NOT NULL, device_us INTEGER NOT NULL, "
+    "mso_permille INTEGER NOT NULL, pulse_count INTEGER NOT NULL, surface_dc INTEGER NOT NULL, "
+    "PRIMARY KEY (id))",
+    "CREATE INDEX pulses_of_session ON pulses (session_no)",
+    "CREATE TABLE events (id INTEGER NOT NULL, session INTEGER, kind TEXT NOT NULL, "
+    "code TEXT NOT NULL, detail TEXT NOT NULL, at TEXT NOT NULL, PRIMARY KEY (id), "
+    "FOREIGN KEY(session) REFERENCES sessions (id))",
+    "CREATE INDEX events_of_session ON events (session)",
+    *(
+        f"CREATE TRIGGER {table}_no_{act.lower()} BEFORE {act} ON {table} "
+        "BEGIN SELECT RAISE(ABORT, 'the journal is only ever added to'); END"
+        for table in ("sessions", "session_ends", "intents", "outcomes", "pulses", "events")
+        for act in ("UPDATE", "DELETE")
+    ),
+    "PRAGMA user_version = 1",
+    "INSERT INTO sessions VALUES (1, 'P1', 'op', 'ctbs600', 'aa', 'bb', 525, 80, 42, 0, 600, 'm', "
+    "'s', 3, 1000, '2026-01-31T12:00:00.000000Z')",
+    "INSERT INTO intents VALUES (1, 1, 77, 1, 0, 30, 1000, '2026-01-31T12:00:01.000002Z')",
+    "INSERT INTO intents VALUES (2, 1, 77, 2, 30, 30, 1030, '2026-01-31T12:00:03.999999Z')",
+    "INSERT INTO outcomes VALUES (1, 'applied', 30, 0, 0, 1030, 'done', "
+    "'2026-01-31T12:00:03.000000Z')",
+    "INSERT INTO session_ends VALUES (1, 'interrupted', 'guard-lost', NULL, "
+    "'2026-01-31T12:00:05.000000Z')",
+    "INSERT INTO pulses VALUES (1, 1, 0, 1, 2, 420, 1001, 300)",
+    "INSERT INTO events VALUES (1, 1, 'session', 'started', 'words', "
+    "'2026-01-31T12:00:00.000000Z')",
+)
+"""Version 1 as it was released, with one interrupted session."""
+
+
+def old_journal(tmp_path: Path) -> Path:
+    path = tmp_path / "journal.sqlite"
+    with closing(sqlite3.connect(path)) as connection:
+        for statement in VERSION_1:
+            connection.execute(statement)
+        connection.commit()
+    return path
+
+
+def test_a_journal_of_version_1_keeps_every_row_and_gets_its_ledger_time_from_its_utc(
+    tmp_path: Path,
+) -> None:
+    path = old_journal(tmp_path)
+    journal = Journal(path)
+    record = reports.record(journal, 1, "running")
+    assert record is not None
+    assert (record.patient, record.mt, record.end_code) == ("P1", 52.5, "guard-lost")
+    assert (record.delivered, record.unknown) == (30, 30)
+    assert (record.mt_method, record.reason, record.self_test) == ("", "", None)
+    assert [block.intent_at for block in record.blocks] == [
+        "2026-01-31T12:00:01.000002Z",
+        "2026-01-31T12:00:03.999999Z",
+    ]
+    noon = NOON.ledger_us
+    with journal.reading() as connection:
+        for table, wanted in (
+            ("sessions", [noon]),
+            ("intents", [noon + 1_000_002, noon + 3_999_999]),
+            ("outcomes", [noon + 3_000_000]),
+        ):
+            rows = connection.exec_driver_sql(f"SELECT ledger_us FROM {table}")
+            assert list(rows.scalars()) == wanted
+    # The day after, the unknown block is the last to leave the window.
+    day = 86_400_000_000
+    assert ledger.history(journal, "P1", noon + day).day_pulses == 60
+    assert ledger.history(journal, "P1", noon + 2 * day).day_pulses == 0
+    assert [block.block for block in ledger.unresolved(journal, None)] == [2]
+    assert ledger.newest_mark(journal) is None
+    journal.close()
+
+
+def test_a_journal_of_version_1_becomes_one_like_any_other(tmp_path: Path) -> None:
+    def shape(path: Path) -> dict[str, list[tuple[object, ...]]]:
+        with closing(sqlite3.connect(path)) as connection:
+            names = connection.execute("SELECT type, name FROM sqlite_master").fetchall()
+            tables = {
+                name: sorted(
+                    (row[1], row[2], row[3], row[5])
+                    for row in connection.execute(f"PRAGMA table_info({name})")
+                )
+                for kind, name in names
+                if kind == "table"
+            }
+            keys = {
+                f"keys of {name}": sorted(
+                    row[2:5] for row in connection.execute(f"PRAGMA foreign_key_list({name})")
+                )
+                for name in tables
+            }
+            version = connection.execute("PRAGMA user_version").fetchall()
+            return {**tables, **keys, "names": sorted(names), "version": version}
+
+    path = old_journal(tmp_path)
+    Journal(path).close()
+    Journal(tmp_path / "new.sqlite").close()
+    assert shape(path) == shape(tmp_path / "new.sqlite")
+
+
+def test_a_migration_that_fails_leaves_the_journal_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = old_journal(tmp_path)
+
+    def before() -> list[object]:
+        with closing(sqlite3.connect(path)) as connection:
+            return [
+                *connection.execute("PRAGMA user_version"),
+                *connection.execute("SELECT sql FROM sqlite_master ORDER BY name"),
+                *connection.execute("SELECT * FROM intents"),
+            ]
+
+    rows = before()
+    real = schema._seal
+
+    def full(connection: Connection) -> None:
+        real(connection)
+        connection.exec_driver_sql("INSERT INTO nowhere VALUES (1)")
+
+    monkeypatch.setattr(schema, "_seal", full)
+    with pytest.raises(JournalError, match="cannot be opened: no such table"):
+        Journal(path)
+    assert before() == rows
+    monkeypatch.undo()
+    Journal(path).close()
+    assert before() != rows

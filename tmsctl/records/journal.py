@@ -51,13 +51,8 @@ class Journal:
         try:
             path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
             version = schema.version_of(path)
-            if version in (0, 1, schema.VERSION):
-                self._connection = _connect(path)
-                if version == 0:
-                    schema.create(self._connection)
-                elif version == 1:
-                    schema.migrate(self._connection)
-                self._connection.commit()
+            if version is not None and 0 <= version <= schema.VERSION:
+                self._connection = _opened(path, version)
                 return
         except (OSError, sqlite3.Error, DBAPIError) as error:
             raise JournalError(f"The journal {path} cannot be opened: {_words(error)}.") from error
@@ -193,6 +188,22 @@ class Journal:
             self.error = why
             self.failed(why)
         return JournalError(why)
+
+
+def _opened(path: Path, version: int) -> Connection:
+    """With the tables of this version; an older file is brought up to it, or left as it was."""
+    connection = _connect(path)
+    try:
+        if version == 0:
+            schema.create(connection)
+        elif version < schema.VERSION:
+            schema.migrate(connection)
+        connection.commit()
+    except DBAPIError:
+        connection.close()
+        connection.engine.dispose()
+        raise
+    return connection
 
 
 def _connect(path: Path) -> Connection:

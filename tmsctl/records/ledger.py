@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Row, case, func, select
 
-from tmsctl.ipc.messages import SelfTested, Snapshot
+from tmsctl.ipc.messages import SelfTested
 from tmsctl.records import schema
 from tmsctl.records.blocks import (
     BLOCKS,
@@ -252,16 +252,21 @@ def resolve(
 
 
 def write_self_test(
-    journal: Journal, result: SelfTested, guard_pid: int, device: Snapshot, moment: Moment
+    journal: Journal,
+    result: SelfTested,
+    guard_pid: int,
+    model: str,
+    life: Life,
+    moment: Moment,
 ) -> None:
     """That this returns is the fourth proof: the ledger can be written."""
     with journal.writing() as connection:
         connection.execute(
             schema.SELF_TESTS.insert().values(
                 guard_pid=guard_pid,
-                model=device.model,
-                serial=device.serial,
-                boot_count=device.boot_count,
+                model=model,
+                serial=life.serial,
+                boot_count=life.boot_count,
                 dead_man=result.dead_man,
                 stop=result.stop,
                 bad_frame=result.bad_frame,

@@ -240,8 +240,9 @@ def migrate(connection: Connection) -> None:
                     f"ALTER TABLE {table.name} ADD COLUMN {definition}{references}"
                 )
     for table in (SESSIONS, INTENTS, OUTCOMES):
-        seconds = cast(func.strftime("%s", table.c.at), Integer)
-        parts = cast(func.substr(table.c.at, 21, 6), Integer)  # the six digits after the point
+        # Of the whole text SQLite would round the seconds.
+        seconds = cast(func.strftime("%s", func.substr(table.c.at, 1, 19)), Integer)
+        parts = cast(func.substr(table.c.at, 21, 6), Integer)
         connection.execute(table.update().values(ledger_us=seconds * 1_000_000 + parts))
     for index in SESSIONS.indexes:
         index.create(connection, checkfirst=True)

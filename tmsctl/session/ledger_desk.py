@@ -166,7 +166,9 @@ class LedgerDesk:
     def write_self_test(self, result: SelfTested, device: Snapshot) -> None:
         pid = self._guard.pid
         assert pid is not None  # it has just spoken
-        ledger.write_self_test(self._journal, result, pid, device, self.moment())
+        ledger.write_self_test(
+            self._journal, result, pid, device.model, _life(device), self.moment()
+        )
 
     def admit(self, snapshot: Snapshot) -> Admission:
         """What has to be so before a session begins; RefusedError when it is not."""
