@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sim_device import settings
-from sim_device.faults import KINDS, Kind, Occasion
+from sim_device.fault_kinds import FRAME_KINDS, KINDS, RX, Kind
 from tmsctl.safety import catalogue, guidelines
 from tmsctl.safety.coils import COILS
 from tmsctl.safety.limits import ROWS, TABLE, LimitRow
@@ -148,23 +148,27 @@ def _settings() -> str:
     return _grid(("name", "default", "unit", "range", "meaning"), rows)
 
 
-def _fault(name: str, kind: Kind) -> tuple[object, ...]:
+def _lasts_and_value(kind: Kind) -> tuple[str, str]:
     v = kind.value
     value = "" if v is None else f"{v.low}..{v.high} {v.unit}, default {v.default}"
-    return (f"`{name}`", kind.doc, OCCASIONS[kind.occasion], "yes" if kind.lasts else "no", value)
+    return "yes" if kind.lasts else "no", value
+
+
+def _frames() -> str:
+    head = ("to the host", "to the device", "what happens", "lasts", "`value`")
+    names = ((f"`{name}`", f"`{RX}{name}`", KINDS[name]) for name in FRAME_KINDS)
+    return _grid(head, ((*both, kind.doc, *_lasts_and_value(kind)) for *both, kind in names))
 
 
 def _faults() -> str:
-    head = ("kind", "what the device does", "can strike at", "lasts", "`value`")
-    return _grid(head, (_fault(name, kind) for name, kind in KINDS.items()))
+    head = ("kind", "what happens", "can strike at", "lasts", "`value`")
+    frames = {*FRAME_KINDS, *(RX + name for name in FRAME_KINDS)}
+    kinds = ((name, kind) for name, kind in KINDS.items() if name not in frames)
+    return _grid(
+        head,
+        ((f"`{n}`", k.doc, k.occasion.value, *_lasts_and_value(k)) for n, k in kinds),
+    )
 
-
-OCCASIONS: Final[dict[Occasion, str]] = {
-    Occasion.FRAME: "each frame to the host",
-    Occasion.ARM: "each ARM command",
-    Occasion.PULSE: "each pulse of a lease",
-    Occasion.MOMENT: "any time",
-}
 
 SECTIONS: Final[dict[str, dict[str, Callable[[], str]]]] = {
     "limits.md": {
@@ -179,7 +183,7 @@ SECTIONS: Final[dict[str, dict[str, Callable[[], str]]]] = {
         "coils": _coils,
         "hazards": _hazards,
     },
-    "emulator.md": {"settings": _settings, "faults": _faults},
+    "emulator.md": {"settings": _settings, "frames": _frames, "faults": _faults},
 }
 _SECTION: Final = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable
 from typing import Protocol
 
-Log = Callable[[dict[str, object]], None]
-"""Takes one line of the ground truth."""
+from sim_device.faults import Faults, Log
+
+__all__ = ["Agenda", "Device", "DeviceClock", "Log"]
 
 
 class Device(Protocol):
     """A device as a function of its own clock, in microseconds. It owns no clock and no port."""
 
+    faults: Faults
+
     @property
     def clock_ppm(self) -> int:
         """How much too fast its clock runs at present."""
+
+    @property
+    def plugged(self) -> bool:
+        """Is its port there? Whoever had it open has to open it again after it was not."""
 
     def receive(self, data: bytes, now_us: int) -> None:
         """Bytes from the host; what was due before them happens first."""
@@ -59,3 +67,23 @@ class DeviceClock:
         while self.device(host_us - 1) >= device_us:
             host_us -= 1
         return host_us
+
+
+class Agenda:
+    """What a device is going to do by itself, at instants of its own clock."""
+
+    def __init__(self) -> None:
+        self._entries: list[tuple[int, int, Callable[[], None]]] = []
+        self._number = 0  # keeps the order of what is due at the same instant
+
+    def add(self, at_us: int, action: Callable[[], None]) -> None:
+        self._number += 1
+        heapq.heappush(self._entries, (at_us, self._number, action))
+
+    def next_us(self) -> int | None:
+        return self._entries[0][0] if self._entries else None
+
+    def run(self, now_us: int) -> None:
+        """Do what is due."""
+        while self._entries and self._entries[0][0] <= now_us:
+            heapq.heappop(self._entries)[2]()

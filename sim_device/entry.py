@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from sim_device.device import Device, DeviceClock, Log
-from sim_device.faults import Rule, faults_help, load_rules
+from sim_device.fault_rules import faults_help, load_rules
+from sim_device.faults import Rule
 from sim_device.ports import Port, PtyPort, TcpPort
 from sim_device.realtime import Ending, boot_us, make_log, run
 from sim_device.settings import Settings, SetupError, parse_settings, settings_help

@@ -5,8 +5,10 @@ What the host says arrives here as calls; what the device says leaves through a 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
+from firmware_protocol.quantities import MS
 from firmware_protocol.tmslink.messages import (
     ARMED_IDLE_US,
     Arm,
@@ -19,7 +21,7 @@ from firmware_protocol.tmslink.messages import (
     State,
     Tighten,
 )
-from sim_device.device import Log
+from sim_device.device import Agenda, Log
 from sim_device.faults import Faults
 from sim_device.leases import Lease, Situation, judge
 from sim_device.settings import Settings
@@ -38,11 +40,13 @@ _ARMED: Final = frozenset({State.ARMING, State.READY, State.FIRING})
 class Machine:
     """One armed or disarmed unit. `now` is the instant at which it acts; its owner moves it."""
 
-    def __init__(self, settings: Settings, faults: Faults, log: Log, sender: Sender) -> None:
-        self.now = settings.clock_us
+    def __init__(
+        self, settings: Settings, faults: Faults, log: Log, sender: Sender, agenda: Agenda
+    ) -> None:
+        self.now = settings.clock_us  # of its timers; never jumps
         self.unit = Unit(settings, log)
         self.faults = faults
-        self.limits = Limits(
+        self.limits = self._factory_limits = Limits(
             settings.mso_max_pct,
             settings.interval_min_us,
             settings.lease_pulses_max,
@@ -50,6 +54,11 @@ class Machine:
             settings.coil_max_dc,
             settings.recharge_us_per_pct,
         )
+        # What faults change; see device_faults.py.
+        self.skew_us = 0  # what its clock shows, less `now`
+        self.sensor_dc: tuple[int, int] | None = None  # instead of the real temperatures
+        self.door_open = self.ready_early = False
+        self.heats_dc_per_s = self.heated_at = 0
         self.pulse_count = settings.pulse_count
         self.clock_ppm = settings.drift_ppm
         self.state = State.IDLE
@@ -66,6 +75,17 @@ class Machine:
         self._was_hot = False
         self._log = log
         self._sender = sender
+        self.agenda = agenda
+        self._drift_permille = 0
+
+    @property
+    def clock_us(self) -> int:
+        """What its clock shows."""
+        return self.now + self.skew_us
+
+    @property
+    def armed(self) -> bool:
+        return self.state in _ARMED
 
     def new_session(self, session: int) -> None:
         """Disarmed and unlatched; only limits and counters are left of the session before."""
@@ -75,17 +95,34 @@ class Machine:
         self.newest_lease = self.lease_fired = 0
         self._log({"t_us": self.now, "event": "remote", "session": session})
 
+    def power_up(self) -> None:
+        """As after a loss of power: nothing is left but the counter. Its clock begins at 0."""
+        self.skew_us = -self.now
+        self.limits = self._factory_limits
+        self.session = self.permit_us = self.state_hash = 0
+        self.newest_lease = self.lease_fired = 0
+        self.state, self.cause, self.status_owed = State.IDLE, Cause.NONE, False
+        self._last_pulse_at = None
+        self._was_hot = False
+
+    def jump_clock(self, by_us: int) -> None:
+        """Its clock shows another time. What the host set by that clock moves with it."""
+        by_us = max(by_us, -self.clock_us)
+        self.skew_us += by_us
+        self.permit_us -= by_us
+        if self._lease is not None:
+            self._lease.start_us -= by_us
+            self._lease.expires_us -= by_us
+
     def next_event_us(self) -> int | None:
         """Next instant at which something happens by itself."""
-        at = self.faults.next_us()
+        at = None
         if self.state in _ARMED:
-            own_at = self._active_at + ARMED_IDLE_US
+            at = self._active_at + ARMED_IDLE_US
             if self.state is State.ARMING:
-                own_at = min(own_at, self.unit.charged_at_us())
+                at = self.now if self.ready_early else min(at, self.unit.charged_at_us())
             elif self._lease is not None:
-                own_at = min(own_at, self._lease.due_us())
-            if at is None or own_at < at:
-                at = own_at
+                at = min(at, self._lease.due_us())
         return at
 
     def happen(self, found_us: int) -> None:
@@ -93,16 +130,13 @@ class Machine:
 
         `found_us` is when the processor came to it.
         """
-        fault_at = self.faults.next_us()
-        if fault_at is not None and self.now >= fault_at:
-            self.faults_happen()
         if self.state not in _ARMED:
             return
         if self.now >= self._active_at + ARMED_IDLE_US:
             self.disarm(Cause.IDLE_TOO_LONG, State.IDLE)
         if self._lease is not None and self.now >= self._lease.due_us():
             self._pulse_due(self._lease, found_us)
-        if self.state is State.ARMING and self.now >= self.unit.charged_at_us():
+        if self.state is State.ARMING and self._charged():
             self._enter(State.READY)
             self._log({"t_us": self.now, "event": "ready", "mso": self.mso})
 
@@ -114,61 +148,123 @@ class Machine:
             self.trip(Cause.PERMIT_EXPIRED)
             return
         self.faults.pulses += 1
-        if late or self.now < self.unit.charged_at_us():
+        if late or not self._charged():
             lease.skipped += 1
-        elif self.faults.strikes("missing_pulse", self.now) is None:
-            lease.fired += 1
-            self.lease_fired = lease.fired
-            bias = self.faults.strikes("intensity_bias", self.now)
-            self._discharge(lease.kind, lease.lease_id, lease.place, bias or 0)
+        else:
+            self._fire(lease)
         lease.place += 1
         if lease.place == lease.pulses:
             self._end_lease(Cause.COMPLETE)
             self._enter(State.ARMING)  # until the capacitor is full again
-        self.faults_happen()
 
-    def _discharge(self, why: str, lease_id: int, place: int, bias_pct: int) -> None:
+    def _charged(self) -> bool:
+        return self.ready_early or self.now >= self.unit.charged_at_us()
+
+    def _fire(self, lease: Lease) -> None:
+        """One pulse of a lease, and all that can go wrong with it."""
+        faults, now = self.faults, self.now
+        if not faults.any_set:
+            self._count(lease)
+            self.discharge(lease.kind, lease.lease_id, lease.place)
+            return
+        strikes = faults.strikes
+        if strikes("missing_pulse", now) is not None or strikes("no_fire", now) is not None:
+            return
+        self._count(lease)
+        if strikes("phantom_pulse", now) is not None:
+            self._count_pulse()
+            self._tell_pulse(lease.lease_id, lease.place, 0, 0)
+            return
+        bias = strikes("intensity_bias", now) or 0
+        drift = strikes("intensity_drift", now)
+        self._drift_permille = 0 if drift is None else self._drift_permille + drift
+        bias = max(-100, bias + self._drift_permille // 10)
+        hidden = strikes("hidden_bias", now)
+        self.discharge(lease.kind, lease.lease_id, lease.place, bias, hidden)
+        later_ms = strikes("extra_pulse", now)
+        if later_ms is not None:
+            lease_id, place = lease.lease_id, lease.place
+            self.agenda.add(
+                now + later_ms * MS, lambda: self.discharge("extra", lease_id, place, told=False)
+            )
+
+    def _count(self, lease: Lease) -> None:
+        lease.fired += 1
+        self.lease_fired = lease.fired
+
+    def discharge(
+        self,
+        why: str,
+        lease_id: int,
+        place: int,
+        bias_pct: int = 0,
+        hidden_pct: int | None = None,
+        *,
+        told: bool = True,
+    ) -> None:
+        """A pulse leaves. Of `hidden_pct` the device itself knows nothing, but its dI/dt does."""
         now = self.now
-        self.pulse_count = (self.pulse_count + 1) & 0xFFFF_FFFF
+        self._count_pulse()
         seen = self.unit.discharge(
-            now, why, bias_pct, lease=lease_id, session=self.session, count=self.pulse_count
+            now,
+            why,
+            bias_pct + (hidden_pct or 0),
+            lease=lease_id,
+            session=self.session,
+            count=self.pulse_count,
+            place=place,
         )
         self._last_pulse_at = self._active_at = now
-        permille = min(0xFFFF, round(seen.mso_pct * 10))
-        didt = min(0xFFFF, round(seen.didt_a_per_us))
-        self._sender.send(Pulse(now, self.pulse_count, lease_id, place, permille, didt), now)
+        permille = self.mso * 10 if hidden_pct is not None else round(seen.mso_pct * 10)
+        if told:
+            self._tell_pulse(lease_id, place, permille, round(seen.didt_a_per_us))
         if self.state is State.READY:
             self._enter(State.ARMING)
 
+    def _count_pulse(self) -> None:
+        self.pulse_count = (self.pulse_count + 1) & 0xFFFF_FFFF
+
+    def _tell_pulse(self, lease_id: int, place: int, permille: int, didt: int) -> None:
+        self._sender.send(
+            Pulse(
+                self.clock_us,
+                self.pulse_count,
+                lease_id,
+                place,
+                min(0xFFFF, permille),
+                min(0xFFFF, didt),
+            ),
+            self.now,
+        )
+
+    def temperatures_dc(self) -> tuple[int, int]:
+        """Winding and surface as its sensors read them."""
+        if self.sensor_dc is not None:
+            return self.sensor_dc
+        winding_c, surface_c = self.unit.heat.at(self.now)
+        return round(winding_c * 10), round(surface_c * 10)
+
     def check_coil(self) -> None:
-        surface_dc = round(self.unit.heat.at(self.now).surface_c * 10)
+        if self.heats_dc_per_s:
+            self._warm()
+        _, surface_dc = self.temperatures_dc()
         self._was_hot &= surface_dc > self.limits.coil_max_dc - COIL_COOLER_DC
         if surface_dc >= self.limits.coil_max_dc:
             self._was_hot = True
             if self.state in _ARMED:
                 self.trip(Cause.COIL_HOT)
 
-    def faults_happen(self) -> None:
-        for kind, value in self.faults.moments(self.now):
-            self._log({"t_us": self.now, "event": "injected", "kind": kind, "value": value})
-            match kind:
-                case "garbage":
-                    self._sender.noise(value)
-                case "spontaneous_pulse":
-                    if self.unit.capacitor.at(self.now) >= 1:  # an empty one gives no pulse
-                        self._discharge("spontaneous", 0, 0, 0)
-                case "coil_hot":
-                    self.unit.jump_to(value, self.now)
-                    self.check_coil()
-                case "coil_absent":
-                    self.unit.coil_type = 0
-                    self.trip(Cause.COIL_ABSENT)
-                case "disarms_itself":
-                    self.trip(Cause.PANEL)
-                case "clock_drift_ppm":
-                    self.clock_ppm = value
-                case _:
-                    raise AssertionError(f"fault {kind} has no effect")
+    def _warm(self) -> None:
+        """What came from outside since the last time."""
+        winding_c, surface_c = self.unit.heat.at(self.now)
+        warmer_c = self.heats_dc_per_s * (self.now - self.heated_at) / 10_000_000
+        self.heated_at = self.now
+        self.unit.heat = replace(
+            self.unit.heat,
+            since_us=self.now,
+            winding_c=winding_c + warmer_c,
+            surface_c=surface_c + warmer_c,
+        )
 
     def _enter(self, state: State) -> None:
         self.status_owed |= state is not self.state
@@ -191,7 +287,7 @@ class Machine:
         self.disarm(cause, State.LATCHED)
         self.cause = cause
         self._log({"t_us": self.now, "event": "fault", "cause": cause.name})
-        self._sender.send(Fault(self.now, cause), self.now)
+        self._sender.send(Fault(self.clock_us, cause), self.now)
 
     def stop(self) -> None:
         self._log({"t_us": self.now, "event": "stop", "session": self.session})
@@ -204,7 +300,12 @@ class Machine:
         if lease is None:
             return
         ended = LeaseEnd(
-            self.now, lease.lease_id, lease.fired, lease.skipped, cause, self.pulse_count
+            self.clock_us,
+            lease.lease_id,
+            lease.fired,
+            lease.skipped,
+            cause,
+            self.pulse_count,
         )
         self._log(
             {
@@ -238,21 +339,32 @@ class Machine:
         if self.state is not State.IDLE:
             return Result.WRONG_STATE
         self.check_coil()
-        refuses = self.faults.strikes("refuse_arm", self.now) is not None
-        if self._was_hot or self.unit.coil_type == 0 or refuses:
+        if self._was_hot or self.unit.coil_type == 0 or self.door_open:
             return Result.FAULT_PRESENT
         if ask.coil_type != self.unit.coil_type:
             return Result.WRONG_COIL
         if ask.mso_pct > self.limits.mso_max_pct:
             return Result.ABOVE_LIMIT
-        self.mso = ask.mso_pct
         self._active_at = self.now
-        self.unit.charge_to(ask.mso_pct, self.now)
-        self._log({"t_us": self.now, "event": "arm", "mso": ask.mso_pct})
+        more_pct = self.faults.strikes("snap", self.now) or 0
         self._enter(State.ARMING)
+        self.set_mso(ask.mso_pct + more_pct)
+        self._log({"t_us": self.now, "event": "arm", "mso": self.mso})
         return Result.APPLIED
 
+    def set_mso(self, mso_pct: int) -> bool:
+        """Move the set-point of an armed device; False when it is there already."""
+        mso_pct = min(max(mso_pct, 0), 100)
+        changed, self.mso = mso_pct != self.mso, mso_pct
+        self.unit.charge_to(mso_pct, self.now)
+        self.status_owed |= changed
+        if self.state is State.READY:
+            self._enter(State.ARMING)
+        return changed
+
     def start(self, lease: Lease) -> Result:
+        lease.start_us -= self.skew_us
+        lease.expires_us -= self.skew_us
         here = Situation(
             self.now,
             self.state,

@@ -135,11 +135,14 @@ class VirtualPort:
     def _answered(self, at_us: int) -> None:
         """What the device has to say goes onto the wire."""
         out = self.device.take_output()
-        if out and self.plugged and self._open:
+        if not self.device.plugged:
+            self._open = False
+            self.to_host.clear()
+        elif out and self.plugged and self._open:
             self.to_host.send(out, at_us)
         if self.device.clock_ppm != self.clock.ppm:
             self.clock.set_ppm(self.device.clock_ppm, at_us)
 
     def _check(self) -> None:
-        if not (self._open and self.plugged):
+        if not (self._open and self.plugged and self.device.plugged):
             raise OSError("the virtual port is closed or unplugged")

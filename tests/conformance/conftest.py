@@ -144,7 +144,21 @@ class Bench:
     def permit(self, block: PulseBlock, start_at: int | None = None) -> Permit:
         """For now, and for the earliest moment that the driver can keep."""
         start = BootUs(self.now + self.row.info.lead_us if start_at is None else start_at)
-        request = Request(block, start, block.mso, 500, 0, 0, PulseTimes(1), 0)
+        request = Request(
+            block,
+            start,
+            block.mso,
+            mt_permille=500,
+            plan_pulses_left=0,
+            session_pulses=0,
+            sent=PulseTimes(1),
+            granted_pulses=0,
+            day_pulses=0,
+            week_pulses=0,
+            all_sent_since=BootUs(0),
+            settled_at=BootUs(0),
+            recharge_us_per_pct=0,
+        )
         permit = mint(Armed(block.mso, self.now), PERMIT, request, self.now)
         assert isinstance(permit, Permit)
         return permit

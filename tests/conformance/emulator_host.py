@@ -27,6 +27,9 @@ class Host:
         self.device = Firmware(self.settings, random.Random(1), self.log.append, rules)
         self.link = Link()
         self.now = self.settings.clock_us
+        self.follows_clock = False  # else the two clocks are taken for one
+        self.ahead_us = 0  # of our clock, as the device last told its own
+        self.taken: list[tuple[int, bytes]] = []  # when, what came out of the device
         self.cycle = 0
 
     # Time and bytes.
@@ -42,7 +45,13 @@ class Host:
         self.collect()
 
     def collect(self) -> None:
-        self.events += self.link.receive(self.device.take_output(), BootUs(self.now))
+        data = self.device.take_output()
+        if data:
+            self.taken.append((self.now, data))
+        for event in self.link.receive(data, BootUs(self.now)):
+            self.events.append(event)
+            if self.follows_clock and isinstance(event, m.Status | m.Identity):
+                self.ahead_us = event.device_time_us - self.now
 
     # Messages.
 
@@ -65,7 +74,8 @@ class Host:
 
     def beat(self, permit_us: int = FAR, age_us: int = 0) -> None:
         self.cycle += 1
-        self.tell(m.Beat(self.cycle, self.now, self.now - age_us, permit_us, 0))
+        echo_us = max(0, self.now + self.ahead_us - age_us)
+        self.tell(m.Beat(self.cycle, self.now, echo_us, permit_us, 0))
 
     def live(self, duration_us: int, permit_us: int = FAR) -> None:
         """Time passes with a beat every 10 ms."""
@@ -74,6 +84,24 @@ class Host:
         while self.now < end:
             self.wait(min(m.BEAT_PERIOD_US, end - self.now))
             self.beat(permit_us)
+
+    def work(self, duration_us: int) -> None:
+        """All that a host does, over and over, whatever comes back: connect, arm, fire, disarm."""
+        self.follows_clock = True
+        end, lease = self.now + duration_us, 0
+        while self.now < end:
+            self.hello()
+            self.live(20_000)
+            self.tell(m.Tighten(100, 10_000, 1_000, 120_000_000, 410))
+            self.tell(m.Arm(20, self.settings.coil_type))
+            self.live(300_000)
+            for _ in range(2):
+                lease += 1
+                start = self.now + self.ahead_us + 60_000
+                self.tell(m.Train(lease, start, FAR, 5, 40_000, 1, 0, 20))
+                self.live(300_000)
+            self.tell(m.Disarm())
+            self.live(20_000)
 
     def armed(self, mso: int = 60) -> Host:
         """From switched on to READY."""
@@ -108,7 +136,7 @@ class Host:
 
     def train(self, **changes: Any) -> m.Train:
         """Ten pulses at 10 Hz, 30 ms from now, with changes."""
-        start = changes.pop("start_us", self.now + m.LEAD_MIN_US)
+        start = changes.pop("start_us", self.now + self.ahead_us + m.LEAD_MIN_US)
         ask = m.Train(1, start, FAR, 10, 100_000, 1, 0, self.device.machine.mso)
         return ask._replace(**changes)
 

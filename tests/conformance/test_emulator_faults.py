@@ -8,7 +8,9 @@ import pytest
 from emulator_host import Host
 
 from firmware_protocol.tmslink import messages as m
-from sim_device.faults import KINDS, Rule, load_rules
+from sim_device.fault_kinds import KINDS
+from sim_device.fault_rules import load_rules
+from sim_device.faults import FRAMES, Rule
 from sim_device.settings import Settings, SetupError, parse_settings
 
 
@@ -184,13 +186,38 @@ def test_a_fault_file_becomes_rules(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_fault_can_be_asked_for_in_a_file(kind: str, tmp_path: Path) -> None:
-    path = write(tmp_path / "faults.toml", f'[[fault]]\nkind = "{kind}"\nat_s = 0.7\n')
-    host = Host(*load_rules(path)).armed()
-    host.ask(host.train())
-    host.live(200_000)
-    assert (host.device.faults.counts[kind] >= 1) == (kind != "refuse_arm")
+TRIGGERS: dict[str, float] = {
+    "at_us": 2_000_000, "at_pulse": 15, "at_command": 7, "at_frame": 300, "probability": 0.2
+}  # fmt: skip
+CASES = [(kind, trigger) for kind in KINDS for trigger in ("at_us", "probability")] + [
+    (kind, trigger)
+    for kind in ("late", "refuse", "no_fire", "coil_swapped", "garbage", "rx_bit_flip")
+    for trigger in TRIGGERS
+    if trigger != "at_frame" or KINDS[kind].occasion in FRAMES
+]
+
+
+@pytest.mark.parametrize(("kind", "trigger"), CASES)
+def test_every_fault_happens_is_counted_and_ends_and_the_device_works_again(
+    kind: str, trigger: str
+) -> None:
+    rule = Rule(kind, **{trigger: TRIGGERS[trigger]}, for_us=1_500_000)
+    host = Host(rule, rise_us_per_pct=5_000, bleed_us_per_pct=1_000, cooled=1)
+    faults = host.device.faults
+    host.work(0 if trigger == "probability" else 1)
+    assert faults.counts[kind] == 0
+    host.work(3_000_000)
+    assert faults.counts[kind] > 0
+    assert host.truth("injected")[0]["kind"] == kind
+    assert faults.in_force() == [] or trigger == "probability"
+    faults.clear(kind)
+    host.device.machine.unit.jump_to(200, host.now)  # a hot coil would take minutes to cool
+    host.work(100_000)
+    counted, pulses = faults.counts[kind], len(host.pulses_at())
+    host.work(1)
+    assert faults.counts[kind] == counted
+    assert len(host.pulses_at()) == pulses + 10
+    assert faults.in_force() == []
 
 
 @pytest.mark.parametrize(

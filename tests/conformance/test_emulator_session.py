@@ -184,7 +184,7 @@ def test_every_single_spoilt_bit_of_a_command_is_noticed() -> None:
 def test_the_next_good_frame_is_read_after_any_garbage() -> None:
     host = Host()
     host.hello()
-    noise = host.device.faults.noise(500).replace(b"\x18", b"\x19")
+    noise = host.device.faults.rng.randbytes(500).replace(b"\x18", b"\x19")
     host.give(noise + host.link.ask(m.Arm(60, 1), FAR)[1])
     assert host.state is m.State.ARMING
 

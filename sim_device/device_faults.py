@@ -1,0 +1,218 @@
+"""What faults do to the device itself. Tables: kind of fault to what happens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from firmware_protocol.quantities import MS
+from firmware_protocol.table import Effect as Class
+from firmware_protocol.tmslink.messages import Arm, Cause, Fire, Result, State, Train
+from sim_device.physics import WINDING_TO_COOLANT_W_PER_K, Capacitor, make_charger, make_thermal
+from sim_device.wire_faults import BANNER
+
+if TYPE_CHECKING:
+    from sim_device.tmslink_firmware import Firmware
+    from sim_device.tmslink_machine import Machine
+    from sim_device.tmslink_session import Session
+    from sim_device.tmslink_wire import Inbound
+
+Effect = Callable[["Firmware", int], bool]
+"""Takes the device and the fault's value; False when there was nothing to act on."""
+
+
+def happen(device: Firmware) -> None:
+    """Whatever is due by itself."""
+    faults, machine = device.faults, device.machine
+    ended = faults.end_states(machine.now)
+    if ended:
+        settle(device)
+    for active in faults.due(machine.now):
+        kind = active.rule.kind
+        effect = _MOMENTS.get(kind)
+        if effect is not None:
+            if effect(device, active.value):
+                faults.struck(active, machine.now)
+        elif kind != "cooling_failure" or device.settings.cooled:
+            faults.struck(active, machine.now)
+            settle(device)
+            _begin(device, kind)
+
+
+# -- once -----------------------------------------------------------------------------------------
+
+
+def _garbage(device: Firmware, size: int) -> bool:
+    return device.noise(device.faults.rng.randbytes(size))
+
+
+def _rx_garbage(device: Firmware, size: int) -> bool:
+    return device.hear_noise(device.faults.rng.randbytes(size))
+
+
+def _spontaneous_pulse(device: Firmware, _: int) -> bool:
+    machine = device.machine
+    charged = machine.unit.capacitor.at(machine.now) >= 1  # an empty one gives no pulse
+    if charged:
+        machine.discharge("spontaneous", 0, 0)
+    return charged
+
+
+def _coil_hot(device: Firmware, temperature_dc: int) -> bool:
+    device.machine.unit.jump_to(temperature_dc, device.machine.now)
+    device.machine.check_coil()
+    return True
+
+
+def _trips(cause: Cause) -> Effect:
+    def trip(device: Firmware, _: int) -> bool:
+        device.machine.trip(cause)
+        return True
+
+    return trip
+
+
+def _falls_idle(device: Firmware, _: int) -> bool:
+    armed = device.machine.armed
+    if armed:
+        device.machine.disarm(Cause.NONE, State.IDLE)
+    return armed
+
+
+def _panel_setting(device: Firmware, by_pct: int) -> bool:
+    machine = device.machine
+    return machine.armed and machine.set_mso(machine.mso + by_pct)
+
+
+def _clock_jump(device: Firmware, by_ms: int) -> bool:
+    device.machine.jump_clock(by_ms * MS)
+    return True
+
+
+def _counter_jump(device: Firmware, by: int) -> bool:
+    device.machine.pulse_count = (device.machine.pulse_count + by) & 0xFFFF_FFFF
+    return True
+
+
+def _counter_rollover(device: Firmware, _: int) -> bool:
+    device.machine.pulse_count = 0
+    return True
+
+
+_MOMENTS: Final[dict[str, Effect]] = {
+    "garbage": _garbage,
+    "rx_garbage": _rx_garbage,
+    "banner": lambda device, _: device.noise(BANNER),
+    "disconnect": lambda device, for_ms: device.unplug(for_ms * MS),
+    "spontaneous_pulse": _spontaneous_pulse,
+    "coil_hot": _coil_hot,
+    "disarms_itself": _trips(Cause.PANEL),
+    "charger_fault": _trips(Cause.CHARGER),
+    "falls_idle": _falls_idle,
+    "panel_setting": _panel_setting,
+    "clock_jump": _clock_jump,
+    "counter_jump": _counter_jump,
+    "counter_rollover": _counter_rollover,
+    "reboot": lambda device, for_ms: device.reboot(for_ms * MS),
+}
+
+
+# -- for a time -----------------------------------------------------------------------------------
+
+
+def _begin(device: Firmware, kind: str) -> None:
+    """What happens once when a state begins, beside what `settle` makes of it."""
+    if kind == "coil_absent":
+        device.machine.trip(Cause.COIL_ABSENT)
+    elif kind == "door_open":
+        device.machine.trip(Cause.PANEL)
+
+
+def settle(device: Firmware) -> None:
+    """Make the device what its settings and the states that are in force make of it."""
+    machine, settings, on = device.machine, device.settings, device.faults.states()
+    unit, now = machine.unit, machine.now
+    gone = "coil_absent" in on or "coil_unplugged" in on
+    unit.coil_type = 0 if gone else on.get("coil_swapped", settings.coil_type)
+    machine.clock_ppm = on.get("clock_drift_ppm", settings.drift_ppm)
+    machine.door_open = "door_open" in on
+    machine.ready_early = "ready_early" in on
+
+    slower, bleeds = on.get("charger_slow", 1), on.get("bleeds_slow", 1)
+    charger = make_charger(
+        settings.rise_us_per_pct * slower,
+        settings.bleed_us_per_pct * bleeds,
+        settings.recharge_us_per_pct * slower,
+        settings.loss_permille,
+    )
+    capacitor = unit.capacitor
+    if charger != capacitor.charger:
+        level = capacitor.at(now)
+        unit.capacitor = Capacitor(charger, now, level, level, capacitor.target)
+
+    warmer_dc = on.get("coil_heats", 0)
+    winding_c, surface_c = unit.heat.at(now)
+    cooled = settings.cooled and "cooling_failure" not in on
+    thermal = make_thermal(WINDING_TO_COOLANT_W_PER_K if cooled else 0.0, settings.room_dc / 10)
+    unit.heat = replace(
+        unit.heat, thermal=thermal, since_us=now, winding_c=winding_c, surface_c=surface_c
+    )
+    if warmer_dc and not machine.heats_dc_per_s:
+        machine.heated_at = now
+    machine.heats_dc_per_s = warmer_dc
+
+    if "sensor_wrong" in on:
+        machine.sensor_dc = (on["sensor_wrong"], on["sensor_wrong"])
+    elif "sensor_stuck" not in on:
+        machine.sensor_dc = None
+    elif machine.sensor_dc is None:
+        machine.sensor_dc = (round(winding_c * 10), round(surface_c * 10))
+
+
+# -- commands -------------------------------------------------------------------------------------
+
+
+def lacks(device: Firmware, code: int) -> bool:
+    """Does this firmware not know the message?"""
+    return device.faults.strikes("lacks_command", device.machine.now, code) is not None
+
+
+def obey_wrongly(session: Session, item: Inbound) -> None:
+    """Carry out one command and answer it, as far as the faults let it."""
+    machine, sender = session.machine, session.sender
+    strikes, now = machine.faults.strikes, machine.now
+    result = None if item.spec.effect is Class.MAKE_SAFE else _instead(machine, item)
+    if result is None:
+        result = session.obey(item)
+        done = result is Result.APPLIED and item.spec.effect is not Class.MAKE_SAFE
+        if done and strikes("false_refusal", now) is not None:
+            result = Result.FAULT_PRESENT
+    if strikes("no_reply", now) is not None:
+        return
+    shift = 0 if strikes("wrong_reply", now) is None else 1
+    of_sequence = max(0, item.sequence - shift)
+    late_ms = strikes("reply_late", now)
+    if late_ms is None:
+        session.answer(item, result, of_sequence)
+        return
+    number, answer = sender.session, result
+
+    def answer_late() -> None:
+        if sender.session == number:
+            session.answer(item, answer, of_sequence)
+
+    machine.agenda.add(now + late_ms * MS, answer_late)
+
+
+def _instead(machine: Machine, item: Inbound) -> Result | None:
+    """What is answered instead of carrying it out."""
+    strikes, now, kind = machine.faults.strikes, machine.now, item.spec.make
+    if kind is Arm and strikes("refuse_arm", now) is not None:
+        return Result.FAULT_PRESENT
+    if kind in (Train, Fire) and strikes("busy", now) is not None:
+        return Result.NOT_CHARGED
+    code = strikes("refuse", now)
+    if code is not None:
+        return Result(code)
+    return Result.APPLIED if strikes("false_ack", now) is not None else None
