@@ -141,6 +141,7 @@ class Rig:
             lambda load, envelope: plan_for(load, LIBRARY, self.limits, envelope),
             self.serial,
             self.now,
+            BootUs(self.now - 60 * SECOND),
             latched,
         )
 

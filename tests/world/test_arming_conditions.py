@@ -64,9 +64,8 @@ def test_without_a_self_test_nothing_is_armed() -> None:
 
 def test_another_life_of_the_device_needs_another_self_test() -> None:
     rig = ready()
-    rig.firmware.settings = rig.firmware.settings.__class__(boot_count=2)  # as after a power cut
-    rig.guard.driver.acknowledge(rig.now)  # a new session tells the new boot count
-    rig.run(500 * MS)
+    rig.firmware.faults.add(Rule("reboot"))
+    rig.run(2 * SECOND)
     ask(rig)
     assert refusals(rig) == ["self-test"]
     assert rig.guard.self_test.state is ipc.SelfTestState.NONE
@@ -282,13 +281,14 @@ def test_the_self_test_proves_three_barriers_without_a_pulse() -> None:
 
 
 def no_dead_man(rig: Rig) -> None:
-    watch = rig.firmware._watch
+    session = rig.firmware.session
+    watch = session.watch
 
     def fed_by_itself() -> None:
-        rig.firmware._fed_at = rig.firmware.machine.now
+        session._fed_at = session.machine.now
         watch()
 
-    rig.firmware._watch = fed_by_itself  # type: ignore[method-assign]
+    session.watch = fed_by_itself  # type: ignore[method-assign]
 
 
 def deaf_to_stop(rig: Rig) -> None:
@@ -356,3 +356,21 @@ def test_every_interlock_can_be_read_with_its_value_and_limit() -> None:
     assert 200 <= read["coil-hot"].value < 410
     assert read["coil-hot"].says == ""
     assert {m.table for m in read.values()} >= {"watch", "arm"}
+
+
+def test_a_guard_that_follows_another_waits_out_the_minute_that_it_cannot_know() -> None:
+    rig = Rig()
+    rig.guard.all_sent_since = rig.now
+    began_at = rig.now
+    rig.self_test()
+    rig.load(compiled("ctbs600"))
+    rig.ask_to_run()
+    rig.run(30 * SECOND)
+    play = rig.guard.play
+    assert play is not None
+    assert play.waiting.startswith("minute-unknown:")
+    rig.service.say(ipc.Pause(1))  # armed for a minute without a pulse it would disarm
+    rig.run(1 * SECOND)
+    rig.ask_to_run()
+    rig.run_until(lambda: bool(rig.pulses), 40 * SECOND)
+    assert began_at + 60 * SECOND <= rig.last_pulse_at() < began_at + 61 * SECOND

@@ -31,6 +31,9 @@ PERIOD_US: Final = 10 * MS
 SEND_AHEAD_US: Final = 60 * MS
 """A block is handed over this long before the driver's lead begins, at the earliest."""
 
+ASK_AGAIN_US: Final = 100 * MS
+"""A block that is held back asks for its permit this often."""
+
 PERMIT_FOR_US: Final = 50 * MS
 """Each beat lets pulses leave for this long; the device's dead-man is as long."""
 
@@ -57,9 +60,13 @@ class Guard:
         plan_for: PlanFor,
         serial: str | None,
         now: BootUs,
+        all_sent_since: BootUs,
         latched: str | None = None,
     ) -> None:
-        """`serial`: the only device that may be armed. `latched`: why it begins in SAFE, if so."""
+        """`serial`: the only device that may be armed. `latched`: why it begins in SAFE, if so.
+
+        `all_sent_since`: from when on no other guard can have fired; now, unless it is known.
+        """
         self.driver = driver
         self.limits = limits
         self.cycles = 0
@@ -75,6 +82,7 @@ class Guard:
         self.service_fault: str | None = None
         self.presence_at: BootUs | None = None
         self.settled_at = now
+        self.all_sent_since = all_sent_since
         self._plan_for = plan_for
         self._sent = PulseTimes(limits.train_gap_min_us)
         self._last_cycle_at = now
@@ -268,7 +276,12 @@ class Guard:
     def _act(self, verdict: Verdict, now: BootUs) -> bool:
         """At most one thing, the safest first. Returns whether the beat may be sent."""
         if self.self_test.running:
-            return self._prove(now)
+            quiet = isinstance(self.state, Idle) and self._disarm_asked is None
+            may_beat, ended = self.self_test.step(
+                now, undisturbed=quiet and self.service_seen_at is not None
+            )
+            self.report.say(ended)
+            return may_beat
         refused = self.device.arm_refused()
         if self._disarm_asked is not None:
             why, self._disarm_asked = self._disarm_asked, None
@@ -290,20 +303,6 @@ class Guard:
             elif self.device.latched_by_us:
                 self.driver.acknowledge(now)
         return True
-
-    def _prove(self, now: BootUs) -> bool:
-        """One cycle of the self-test, unless something else has begun."""
-        may_beat, ended = True, None
-        if self._disarm_asked is not None or not isinstance(self.state, Idle):
-            ended = self.self_test.abandon("it was interrupted", now)
-            self.driver.stop(now)
-        elif self.service_seen_at is None:
-            ended = self.self_test.abandon("tmsd went away", now)
-        else:
-            may_beat, ended = self.self_test.step(now)
-        if ended is not None:
-            self.report.say([ended])
-        return may_beat
 
     def _acknowledge(self, now: BootUs) -> None:
         self._acknowledge_asked = False
@@ -360,7 +359,7 @@ class Guard:
             play.make_up_for_lateness(intent, now)
             if play.position >= intent.first_pulse + intent.pulses:
                 self._withdraw("late")
-        elif now >= play.due(intent.slice) - play.lead_us - SEND_AHEAD_US:
+        elif now >= max(play.ask_at, play.due(intent.slice) - play.lead_us - SEND_AHEAD_US):
             self._fire(verdict, play, intent, now)
 
     def _want_next(self, play: Playback) -> None:
@@ -382,6 +381,7 @@ class Guard:
         if not isinstance(minted, Permit):
             # Held for the sake of a limit, the rest of the train begins later; it is not skipped.
             play.keeps_rhythm = False
+            play.ask_at = BootUs(now + ASK_AGAIN_US)
             play.waiting = f"{minted.trips[0].code}: {minted.trips[0].detail}"
             if minted.action is Action.SAFE:
                 self._step(machine.Tick(minted, False, now), now)

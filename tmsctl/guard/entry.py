@@ -12,6 +12,7 @@ from pathlib import Path
 from drivers import registry
 from drivers.contract import Envelope, Stimulator, Transport
 from drivers.transport.recorder import RecordingTransport
+from firmware_protocol.quantities import SECOND, BootUs
 from tmsctl.guard import realtime
 from tmsctl.guard.core import Guard
 from tmsctl.guard.flight import FlightRecorder
@@ -95,6 +96,8 @@ def _guard(settings: Settings, mark: int, linger_s: float | None) -> int:
         raise OSError(f"another guard already runs in {runtime}") from None
     marker = runtime / "guard.unclean"
     latched = "the guard before this one did not end in order" if marker.exists() else None
+    ended = runtime / "guard.ended"
+    all_sent_since = _known_since(marker, ended)
     marker.touch()
 
     flight = FlightRecorder(runtime / "flight")
@@ -108,6 +111,7 @@ def _guard(settings: Settings, mark: int, linger_s: float | None) -> int:
         lambda load, envelope: plan_for(load, library, settings.limits, envelope),
         settings.serial,
         realtime.now(),
+        all_sent_since,
         latched,
     )
     guard.report.timing = realtime.prepare(settings.cpu)
@@ -115,5 +119,18 @@ def _guard(settings: Settings, mark: int, linger_s: float | None) -> int:
     notify("READY=1")
     Runtime(guard, stop, service, flight, notify, linger_us).run()
     driver.close()
+    ended.write_text(str(realtime.now()))
     marker.unlink(missing_ok=True)
     return 0
+
+
+def _known_since(marker: Path, ended: Path) -> BootUs:
+    """When the guard before this one can have fired last, as its files tell."""
+    if marker.exists():
+        return realtime.now()  # it died, nobody knows when
+    try:
+        return BootUs(min(int(ended.read_text()), realtime.now()))
+    except FileNotFoundError:
+        return BootUs(-60 * SECOND)  # the first one since the computer was started
+    except (OSError, ValueError):
+        return realtime.now()

@@ -65,6 +65,7 @@ class Playback:
     confirmed: int = 0  # since loading, for certain
     skipped: int = 0
     origin: BootUs | None = None  # planned time 0 on our clock; None until armed
+    ask_at: int = 0  # not before this for a permit
     waiting: str = ""  # CODE: why the next block is held back
     keeps_rhythm: bool = False  # a block has run since the time line was laid
     since: BootUs | None = None  # first arming

@@ -67,17 +67,16 @@ class SelfTest:
         self._script = self._prove(now)
         next(self._script)
 
-    def step(self, now: BootUs) -> tuple[bool, SelfTested | None]:
+    def step(self, now: BootUs, *, undisturbed: bool) -> tuple[bool, tuple[SelfTested, ...]]:
         """One cycle of it: may the beat be sent, and how it ended if it did."""
         assert self._script is not None
+        if not undisturbed:
+            self._driver.stop(now)
+            return True, (self._end("something else happened", now),)
         try:
-            return self._script.send(now), None
+            return self._script.send(now), ()
         except StopIteration as ended:
-            return True, self._end(str(ended.value), now)
-
-    def abandon(self, why: str, now: BootUs) -> SelfTested:
-        """Something else happened; nothing is proven."""
-        return self._end(why, now)
+            return True, (self._end(str(ended.value), now),)
 
     def _end(self, failed: str, now: BootUs) -> SelfTested:
         self._script = None

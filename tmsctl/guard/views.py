@@ -92,6 +92,7 @@ def request_of(guard: Guard, play: Playback, intent: Intent) -> Request:
         granted_pulses=intent.pulses - intent.skipped if intent.granted else 0,
         day_pulses=play.day_pulses,
         week_pulses=play.week_pulses,
+        all_sent_since=guard.all_sent_since,
         settled_at=guard.settled_at,
         recharge_us_per_pct=(
             SLOWEST_RECHARGE_US_PER_PCT if envelope is None else envelope.recharge_us_per_pct

@@ -58,6 +58,7 @@ class Request(NamedTuple):
     granted_pulses: int  # covered by a durable intent
     day_pulses: int  # of this patient in the 24 h before the session, by the ledger
     week_pulses: int  # of this patient in the 7 days before the session
+    all_sent_since: BootUs  # from then on `sent` knows every pulse; before, another guard may have
     settled_at: BootUs  # when the capacitor has certainly reached the intensity
     recharge_us_per_pct: int  # of the connected device
 

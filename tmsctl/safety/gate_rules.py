@@ -116,6 +116,14 @@ def _rate(r: Request, lim: Limits) -> str | None:
     return None
 
 
+def _minute_unknown(r: Request, _lim: Limits) -> str | None:
+    """What the guard before this one sent is in no window of ours."""
+    watched_us = r.start_at - r.all_sent_since
+    if watched_us >= WINDOWS_US[-1]:
+        return None
+    return f"the pulses of the last minute are known for {watched_us} us only, all 60 s are needed"
+
+
 def _train(r: Request, lim: Limits) -> str | None:
     """A pulse closer than the least inter-train interval to the last one belongs to its train."""
     started = r.start_at
@@ -206,6 +214,8 @@ GATE: Final[tuple[GateRow, ...]] = (
             "pulses_week_max", lambda r: r.week_pulses + r.session_pulses + r.block.pulses),
     GateRow("rate", "H03 H25", Action.HOLD, _rate,
             "pulses_1s_max", _peak_1s),
+    GateRow("minute-unknown", "H03 H05 H45", Action.HOLD, _minute_unknown,
+            "", lambda r: r.start_at - r.all_sent_since),
     GateRow("energy", "H33 H46", Action.HOLD, _energy,
             "energy_60s_max_j", _peak_j),
     GateRow("settle", "H02", Action.HOLD, _settle,
