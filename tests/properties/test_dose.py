@@ -11,8 +11,14 @@ from hypothesis import strategies as st
 
 from drivers.contract import PulseBlock
 from firmware_protocol.quantities import BootUs, PercentMso
-from tmsctl.safety.dose import WINDOWS_US, PulseTimes, peak
-from tmsctl.safety.facts import Request
+from tests.tables.rule_cases import ASKED
+from tmsctl.safety.dose import (
+    FULL_PULSE_UJ,
+    WINDOWS_US,
+    PulseTimes,
+    peak,
+    peak_energy,
+)
 from tmsctl.safety.limits import GENERAL, session_limits
 from tmsctl.safety.rules import PERMIT, gate
 
@@ -120,6 +126,85 @@ def test_within_counts_the_window_that_ends_now(
     assert noted(times).within(window_us, now) == expected
 
 
+ENERGIES = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 9)), max_size=25).map(sorted)
+
+
+def brute_energy(pulses: Sequence[tuple[int, int]], window_us: int) -> int:
+    """By definition: the richest of the windows [t, t + window) that begin with a pulse."""
+    return max(
+        (sum(uj for at, uj in pulses if start <= at < start + window_us) for start, _ in pulses),
+        default=0,
+    )
+
+
+def noted_energy(pulses: Sequence[tuple[int, int]], keep_us: int = WINDOWS_US[-1]) -> PulseTimes:
+    kept = PulseTimes(GAP_US, keep_us)
+    for at, uj in pulses:
+        kept.add(at, uj)
+    return kept
+
+
+@given(ENERGIES, WINDOWS)
+def test_the_energy_peak_is_that_of_every_window(
+    pulses: list[tuple[int, int]], window_us: int
+) -> None:
+    times, energies = [at for at, _ in pulses], [uj for _, uj in pulses]
+    assert peak_energy(times, energies, window_us) == brute_energy(pulses, window_us)
+
+
+@given(ENERGIES, st.lists(st.integers(0, 30), max_size=10).map(sorted), st.integers(0, 9), WINDOWS)
+def test_the_energy_with_a_block_is_exact_and_never_more_than_its_quick_bound(
+    before: list[tuple[int, int]], block: list[int], each_uj: int, window_us: int
+) -> None:
+    later = [at + (before[-1][0] if before else 0) for at in block]
+    whole = [*before, *((at, each_uj) for at in later)]
+    pulses = noted_energy(before)
+    assert pulses.peak_energy_with(later, each_uj, window_us) == brute_energy(whole, window_us)
+    assert pulses.energy_at_most(each_uj * len(later)) == sum(uj for _, uj in whole)
+
+
+@given(ENERGIES, st.integers(10, 20))
+def test_energy_is_forgotten_with_its_pulse(pulses: list[tuple[int, int]], keep_us: int) -> None:
+    kept = noted_energy(pulses, keep_us)
+    left = [uj for at, uj in pulses if pulses[-1][0] - at <= keep_us]
+    assert kept.energy_at_most(7) == sum(left) + 7
+    assert kept.with_gap(3).energy_at_most(0) == sum(left)
+    kept.clear()
+    assert (kept.energy_at_most(0), kept.peak_energy_with([], 0, SECOND)) == (0, 0)
+    kept.add(0, 5)
+    assert kept.energy_at_most(0) == 5
+
+
+def test_a_pulse_of_unknown_energy_counts_as_a_full_one() -> None:
+    pulses = PulseTimes(GAP_US)
+    pulses.add(0)
+    pulses.extend([1, 2])
+    pulses.extend([3, 4], 1)
+    assert pulses.energy_at_most(0) == 3 * FULL_PULSE_UJ + 2
+    assert pulses.with_gap(1).peak_energy_with([], 0, SECOND) == 3 * FULL_PULSE_UJ + 2
+
+
+@given(ENERGIES.filter(bool), st.integers(1, 10))
+def test_every_start_after_a_rest_comes_with_the_energy_since(
+    pulses: list[tuple[int, int]], rest_us: int
+) -> None:
+    times = [at for at, _ in pulses]
+    starts = [0, *(i for i, (a, b) in enumerate(pairwise(times), 1) if b - a >= rest_us)]
+    expected = [(times[i], sum(uj for _, uj in pulses[i:])) for i in reversed(starts)]
+    assert list(noted_energy(pulses).since_rests(rest_us)) == expected
+
+
+def test_nothing_sent_has_no_start() -> None:
+    assert list(PulseTimes(GAP_US).since_rests(1)) == []
+
+
+def test_no_more_pulses_are_kept_than_the_bound() -> None:
+    pulses = PulseTimes(GAP_US)
+    pulses.extend(range(5_000), 2)
+    assert len(pulses) == 4_096
+    assert pulses.energy_at_most(0) == 2 * 4_096
+
+
 def test_nothing_noted_is_nothing_counted() -> None:
     pulses = PulseTimes(GAP_US)
     assert (pulses.newest, pulses.run_started_at, len(pulses)) == (None, None, 0)
@@ -149,15 +234,12 @@ LIMITS = session_limits(
 def asked(sent: PulseTimes, start: int, pulses: int = 1) -> set[str]:
     """Codes against a block of pulses one unit apart."""
     block = PulseBlock(1, PercentMso(50), pulses, UNIT_US, 1, 0)
-    request = Request(
+    request = ASKED._replace(
         block=block,
         start_at=BootUs(start * UNIT_US),
-        plan_mso=block.mso,
-        mt_permille=500,
-        plan_pulses_left=pulses,
-        session_pulses=0,
         sent=sent,
-        granted_pulses=pulses,
+        all_sent_since=BootUs(-60 * SECOND),
+        settled_at=BootUs(0),
     )
     return {trip.code for trip in gate(PERMIT, request, LIMITS).trips}
 

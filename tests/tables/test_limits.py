@@ -7,33 +7,68 @@ from typing import Any
 
 import pytest
 
-from tmsctl.safety.limits import GENERAL, ROWS, TABLE, LimitRow, Limits, session_limits, site_limits
+from tmsctl.safety.coils import COILS
+from tmsctl.safety.dose import FULL_PULSE_UJ, pulse_energy_uj
+from tmsctl.safety.limits import (
+    GENERAL,
+    ROWS,
+    SETTING_MAX,
+    TABLE,
+    LimitRow,
+    Limits,
+    session_limits,
+    site_limits,
+    stricter,
+)
 
-# name: (general, absolute, a smaller value is tighter, may be set by a site or a protocol)
+# name: (unit, soft, general, absolute, a smaller value is tighter, may be set)
 PINNED = {
-    "mso_max_pct": (100, 100, True, True),
-    "mt_max_pct": (120, 120, True, True),
-    "interval_min_us": (20_000, 10_000, False, True),
-    "pulses_1s_max": (20, 25, True, True),
-    "pulses_60s_max": (240, 600, True, True),
-    "train_us_max": (10_000_000, 1_800_000_000, True, True),
-    "train_gap_min_us": (5_000_000, 2_000_000, False, True),
-    "session_pulses_max": (3_000, 5_000, True, True),
-    "session_us_max": (2_700_000_000, 3_600_000_000, True, True),
-    "coil_max_dc": (410, 410, True, True),
-    "armed_idle_max_us": (60_000_000, 60_000_000, True, False),
-    "status_age_max_us": (60_000, 60_000, True, False),
-    "service_age_max_us": (1_000_000, 1_000_000, True, False),
-    "cycle_gap_max_us": (40_000, 40_000, True, False),
-    "arming_max_us": (4_000_000, 4_000_000, True, False),
-    "unresolved_max_us": (1_000_000, 1_000_000, True, False),
-    "realised_off_max_permille": (30, 30, True, False),
+    "mso_max_pct": ("%MSO", None, 100, 100, True, True),
+    "mt_max_pct": ("% of motor threshold", None, 120, 120, True, True),
+    "interval_min_us": ("us", None, 20_000, 10_000, False, True),
+    "pulses_1s_max": ("pulses in 1 s", None, 20, 25, True, True),
+    "pulses_60s_max": ("pulses in 60 s", None, 240, 600, True, True),
+    "train_us_max": ("us", None, 10_000_000, 1_800_000_000, True, True),
+    "beyond_table_us_max": ("us", None, 0, 1_800_000_000, True, True),
+    "train_gap_min_us": ("us", None, 5_000_000, 2_000_000, False, True),
+    "energy_60s_max_j": ("J in 60 s", None, 63_000, 63_000, True, True),
+    "session_pulses_max": ("pulses", 3_000, 5_000, 5_000, True, True),
+    "session_us_max": ("us", None, 2_700_000_000, 3_600_000_000, True, True),
+    "pulses_day_max": ("pulses in 24 h", 3_000, 6_000, 18_000, True, True),
+    "pulses_week_max": ("pulses in 7 d", 15_000, 30_000, 90_000, True, True),
+    "session_gap_min_s": ("s", 14_400, 3_000, 3_000, False, True),
+    "coil_max_dc": ("0.1 degree C", None, 410, 410, True, True),
+    "presence_age_max_us": ("us", None, 60_000_000, 60_000_000, True, False),
+    "confirm_age_max_us": ("us", None, 10_000_000, 10_000_000, True, False),
+    "self_test_age_max_us": ("us", None, 86_400_000_000, 86_400_000_000, True, False),
+    "armed_idle_max_us": ("us", None, 60_000_000, 60_000_000, True, False),
+    "status_age_max_us": ("us", None, 60_000, 60_000, True, False),
+    "service_age_max_us": ("us", None, 1_000_000, 1_000_000, True, False),
+    "cycle_gap_max_us": ("us", None, 40_000, 40_000, True, False),
+    "arming_max_us": ("us", None, 4_000_000, 4_000_000, True, False),
+    "unresolved_max_us": ("us", None, 1_000_000, 1_000_000, True, False),
+    "refusals_max": ("blocks", None, 2, 2, True, False),
+    "link_errors_max": ("errors in 60 min", None, 1, 1, True, False),
+    "realised_off_max_permille": ("permille of MSO", None, 30, 30, True, False),
+    "didt_off_max_permille": ("permille of the coil's di/dt", None, 60, 60, True, False),
+    "didt_off_floor_a_per_us": ("A/us", None, 3, 3, True, False),
+    "coil_min_dc": ("0.1 degree C", None, 50, 50, False, False),
+    "coil_sensor_max_dc": ("0.1 degree C", None, 600, 600, True, False),
+    "coil_rate_max_dc": ("0.1 degree C in 1 s", None, 20, 20, True, False),
+    "coil_stuck_max_j": ("J", None, 5_000, 5_000, True, False),
+    "settle_up_us_per_pct": ("us for 1 %MSO", None, 10_000, 10_000, False, False),
+    "settle_down_us_per_pct": ("us for 1 %MSO", None, 100_000, 100_000, False, False),
+    "train_rest_min_us": ("us", None, 500_000, 500_000, True, False),
+    "power_max_w": ("W", None, 1_050, 1_050, True, False),
 }
 SETTABLE = [row for row in TABLE if row.settable]
 FIXED = [row for row in TABLE if not row.settable]
 NO_WHOLE_NUMBERS = [True, False, 1.0, 20.5, float("nan"), float("inf"), "20", None, [20], -1]
 
 settable = pytest.mark.parametrize("row", SETTABLE, ids=lambda row: row.name)
+can_be_tighter = pytest.mark.parametrize(  # a limit of 0 is as tight as can be
+    "row", [row for row in SETTABLE if row.general > 0], ids=lambda row: row.name
+)
 every = pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
 
 
@@ -46,15 +81,49 @@ def tighter(row: LimitRow, value: int) -> int:
 
 
 def test_every_limit_is_the_one_that_was_reviewed() -> None:
-    rows = {row.name: (row.general, row.absolute, row.at_most, row.settable) for row in TABLE}
-    assert rows == PINNED
+    assert {
+        row.name: (row.unit, row.soft, row.general, row.absolute, row.at_most, row.settable)
+        for row in TABLE
+    } == PINNED
     assert len(TABLE) == len(PINNED)
 
 
 def test_every_row_is_a_field_and_the_general_layer_holds_its_value() -> None:
     assert [field.name for field in fields(Limits)] == list(PINNED) == list(ROWS)
-    for name, (general, *_) in PINNED.items():
+    for name, (_, _, general, *_) in PINNED.items():
         assert getattr(GENERAL, name) == general
+
+
+@every
+def test_a_soft_bound_lies_before_the_hard_one(row: LimitRow) -> None:
+    if row.soft is None:
+        assert row.bound == row.general
+    else:
+        assert row.bound == row.soft
+        assert row.settable
+        assert looser(row, row.soft) in (range(row.soft + 1, row.general + 1) if row.at_most
+                                         else range(row.general, row.soft))  # fmt: skip
+
+
+def test_the_stricter_of_two_values_is_the_smaller_or_the_greater_one() -> None:
+    most, least = ROWS["pulses_1s_max"], ROWS["interval_min_us"]
+    assert (stricter(most, 1, 2), stricter(most, 2, 1), stricter(most, 2, 2)) == (1, 1, 2)
+    assert (stricter(least, 1, 2), stricter(least, 2, 1), stricter(least, 2, 2)) == (2, 2, 2)
+
+
+COILS_PINNED = {1: 11_473, 2: 8_437, 3: 9_759, 4: 10_293}
+
+
+def test_the_table_of_coils_is_the_one_that_was_reviewed() -> None:
+    assert {kind: row.didt_max_centi for kind, row in COILS.items()} == COILS_PINNED
+    assert all(row.name and row.source and not row.verified for row in COILS.values())
+
+
+def test_the_energy_of_a_pulse_is_exact() -> None:
+    assert [pulse_energy_uj(pct) for pct in (0, 1, 10, 50, 60, 100)] == [
+        0, 25_200, 2_520_000, 63_000_000, 90_720_000, 252_000_000,
+    ]  # fmt: skip
+    assert FULL_PULSE_UJ == 252_000_000
 
 
 @every
@@ -106,7 +175,7 @@ def test_a_site_without_settings_has_the_general_layer() -> None:
     assert site_limits({}) == GENERAL
 
 
-@settable
+@can_be_tighter
 def test_a_site_may_keep_or_tighten_a_limit(row: LimitRow) -> None:
     assert site_limits({row.name: row.general}) == GENERAL
     value = tighter(row, row.general)
@@ -141,6 +210,14 @@ def test_a_huge_value_is_never_a_limit(row: LimitRow) -> None:
         site_limits({row.name: 10**30})
 
 
+@pytest.mark.parametrize("row", [row for row in SETTABLE if not row.at_most], ids=lambda r: r.name)
+def test_an_hour_is_the_longest_that_can_be_asked_for(row: LimitRow) -> None:
+    assert SETTING_MAX == 3_600_000_000
+    assert getattr(site_limits({row.name: SETTING_MAX}), row.name) == SETTING_MAX
+    with pytest.raises(ValueError, match=f"{row.name} = 3600000001 is too large; at most"):
+        site_limits({row.name: SETTING_MAX + 1})
+
+
 @pytest.mark.parametrize("name", ["pulses_1s", "MSO_MAX_PCT", "", *(row.name for row in FIXED)])
 def test_a_name_that_cannot_be_set_is_refused_with_those_that_can(name: str) -> None:
     with pytest.raises(ValueError, match="cannot be set; allowed are") as refused:
@@ -170,7 +247,7 @@ def test_a_protocol_may_exceed_the_general_layer_up_to_the_absolute_one(row: Lim
         session_limits(GENERAL, {row.name: looser(row, row.absolute)})
 
 
-@settable
+@can_be_tighter
 def test_a_site_that_tightened_a_limit_keeps_its_own_value(row: LimitRow) -> None:
     site = site_limits({row.name: tighter(row, row.general)})
     assert session_limits(site, {row.name: row.absolute}) == site

@@ -6,7 +6,7 @@ import pytest
 
 from drivers.contract import Permit, PulseBlock
 from firmware_protocol.quantities import BootUs, PercentMso
-from tmsctl.safety.dose import PulseTimes
+from tests.tables.rule_cases import ASKED
 from tmsctl.safety.facts import Request
 from tmsctl.safety.machine import Armed, Arming, Idle, Safe, State
 from tmsctl.safety.permit import mint
@@ -22,7 +22,7 @@ ARMED = Armed(MSO, BootUs(NOW - 1))
 
 
 def request(block: PulseBlock = BLOCK) -> Request:
-    return Request(block, START, MSO, 500, 100, 0, PulseTimes(5_000_000), 100)
+    return ASKED._replace(block=block, start_at=START, plan_mso=MSO)
 
 
 def denied(action: Action) -> Verdict:

@@ -157,5 +157,5 @@ def theta_burst(plan: PlanView, by_emg: bool, exceeds: Mapping[str, int]) -> Che
         faults.append(
             f"{plan.pulses} pulses of theta burst, at most {g.THETA_SESSION_PULSES_MAX} allowed"
         )
-    detail = faults[0] if faults else f"{len(trains)} trains of theta burst, 0 break a rule"
+    detail = faults[0] if faults else f"{len(trains)} trains with fast bursts, 0 break a rule"
     return Check("theta-burst", not faults, False, detail, _CHOOSE, g.VERIFIED, g.THETA_SOURCE)

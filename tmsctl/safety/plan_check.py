@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
+from math import ceil
 from typing import Final
 
 from tmsctl.safety.check import Check, judge
@@ -49,7 +50,7 @@ def check_plan(
     )
     longest = max(train.span_us for train in plan.trains)
     each = pulse_energy_uj(plan.mso.value)
-    energy_j = ceil_div(each * peak(times, WINDOWS_US[1]), 1_000_000)
+    energy_j = ceil(Fraction(each * peak(times, WINDOWS_US[1]), 1_000_000))
     return (
         most("ceiling-mso", "mso_max_pct", plan.mso.value, _LOWER),
         _ceiling_mt(plan, limits),
@@ -113,7 +114,8 @@ def _train_rest(times: Sequence[int], each_uj: int, limits: Limits) -> Check:
         if at - before >= limits.train_rest_min_us:
             worst = max(worst, Fraction((index - started) * each_uj, at - times[started]))
             started = index
-    detail = f"{float(worst):.1f} W over a train and its rest, at most {limits.power_max_w} allowed"
+    shown_w = ceil(10 * worst) / 10  # never shown as kept when it is not
+    detail = f"{shown_w} W over a train and its rest, at most {limits.power_max_w} allowed"
     ok = worst <= limits.power_max_w
     return Check("train-rest", ok, False, detail, _LOWER, row.verified, row.source)
 
@@ -126,11 +128,6 @@ def _not_reviewed(exceeds: Mapping[str, int], reviewer: str) -> Check:
         detail = f"reviewer of a file that exceeds {names}: {reviewer or 'none, 1 needed'}"
     ok = not exceeds or bool(reviewer.strip())
     return Check("not-reviewed", ok, not ok, detail, _CHOOSE, True, "the protocol file")
-
-
-def ceil_div(value: int, by: int) -> int:
-    """Rounded up, so that a limit is never seen as kept when it is not."""
-    return -(-value // by)
 
 
 def tightened(limits: Limits, plan: PlanView) -> Limits:
