@@ -9,7 +9,7 @@ PYTEST_ARGS ?=
 BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test lint bench soak docs clean
+.PHONY: help demo test lint bench soak mutants docs clean
 
 help:
 	@echo "make demo [PROTOCOL=itbs600] [MT=45]  one session on the software stimulator"
@@ -17,6 +17,7 @@ help:
 	@echo "make lint                             ruff, mypy, import-linter"
 	@echo "make bench                            speed and size, with the reference beside it"
 	@echo "make soak [MINUTES=10]                simulated sessions with faults, for so long"
+	@echo "make mutants                          breaks the safety core on purpose; 20 min on two cores"
 	@echo "make docs                             the pages that are made from the code"
 	@echo "make clean                            remove .venv and every cache"
 
@@ -29,6 +30,11 @@ help:
 .venv/dev.stamp: pyproject.toml .venv/run.stamp
 	@echo "adding the tools for tests and checks"
 	@$(PIP_INSTALL) -e ".[dev]"
+	@touch $@
+
+.venv/mutants.stamp: pyproject.toml .venv/dev.stamp
+	@echo "adding the tool for mutation testing"
+	@$(PIP_INSTALL) -e ".[mutants]"
 	@touch $@
 
 demo: .venv/run.stamp
@@ -50,9 +56,13 @@ bench: .venv/dev.stamp
 soak: .venv/dev.stamp
 	@$(BIN)/python -m pytest tests/world/test_seeds.py::test_soak -q --soak-minutes=$(MINUTES)
 
+mutants: .venv/mutants.stamp
+	@$(BIN)/python tests/mutation/run.py --jobs 2
+
 docs: .venv/run.stamp
 	$(BIN)/python -m firmware_protocol.tmslink.spec docs/tmslink.md
 	$(BIN)/python docs/make_pages.py docs/limits.md docs/emulator.md
+	$(BIN)/python docs/make_safety_case.py docs/safety-case.md
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
