@@ -90,7 +90,7 @@ class Engine(Runner):
         """No more pulses; the position is kept. Allowed in every state of an open session."""
         session = self._needs_open()
         self._pause(session, "operator", "A person paused the session.")
-        return ask(lambda: not session.pausing, ipc.Pause)
+        return ask(lambda: not session.pausing or session.state.ended, ipc.Pause)
 
     def resume(self, station: object) -> Ask:
         """Go on with the next pulse. Whoever resumes a session without a station becomes it."""
