@@ -35,7 +35,7 @@ def test_a_ledger_in_order_asks_for_nothing(tmsd: FakeTmsd, tmsctl: Any) -> None
     tmsd.ledger["clock"] |= {"confirmed": True, "confirmed_by": "AB", "confirmed_at": "noon"}
     out = tmsctl("ledger", "list")[1]
     for part in ("No pulse is unknown.", "shows 1000, the ledger has 1000; agrees",
-                 "Confirmed by AB at noon."):  # fmt: skip
+                 "Last confirmed:  noon by AB"):  # fmt: skip
         assert part in out
     assert "tmsctl ledger" not in out
 

@@ -185,11 +185,9 @@ def _counter(counter: Json | None) -> str:
 
 def _clock(clock: Json) -> list[str]:
     lines = [f"Computer's time: {clock['time']}"]
-    if clock.get("ledger"):
-        lines.append(f"Ledger's time:   {clock['ledger']}")
-    if clock["confirmed"]:
-        lines.append(f"Confirmed by {clock['confirmed_by']} at {clock['confirmed_at']}.")
-    else:
+    if clock["confirmed_at"] is not None:
+        lines.append(f"Last confirmed:  {clock['confirmed_at']} by {clock['confirmed_by']}")
+    if not clock["confirmed"]:
         lines.append(f"NOT CONFIRMED: {clock['why']} Next: tmsctl ledger confirm-clock")
     return lines
 
