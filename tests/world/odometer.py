@@ -1,0 +1,66 @@
+"""Adds up stories: how long, how many faults of which kind, what came of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from firmware_protocol.quantities import SECOND
+from tests.world.story import Result
+
+
+@dataclass
+class Odometer:
+    """Totals of many stories."""
+
+    seeds: int = 0
+    simulated_us: int = 0
+    pulses: int = 0
+    sessions: int = 0
+    violations: int = 0
+    wrong_refusals: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    refusals: Counter[str] = field(default_factory=Counter)
+
+    def add(self, result: Result) -> None:
+        self.seeds += 1
+        self.simulated_us += result.simulated_us
+        self.pulses += result.pulses
+        self.sessions += result.sessions
+        self.violations += bool(set(result.wrong) - {"O10"})
+        self.wrong_refusals += len(result.wrong.get("O10", ()))
+        self.faults += result.faults
+        self.refusals += result.refusals
+
+    @property
+    def hours(self) -> float:
+        return self.simulated_us / SECOND / 3_600
+
+    def as_table(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def add_table(self, table: dict[str, Any]) -> None:
+        """What another process counted."""
+        for name, value in table.items():
+            own = getattr(self, name)
+            setattr(self, name, own + (Counter(value) if isinstance(own, Counter) else value))
+
+    def text(self) -> str:
+        """For people."""
+        lines = [
+            f"{self.seeds} seeds, {self.hours:.2f} simulated hours, {self.pulses} pulses, "
+            f"{self.sessions} sessions completed",
+            f"{self.violations} seeds with a violation, {self.wrong_refusals} refusals that "
+            "should not have been",
+            f"{self.faults.total()} injected faults:",
+            *_columns(self.faults),
+            f"{self.refusals.total()} refusals:",
+            *_columns(self.refusals),
+        ]
+        return "\n".join(lines)
+
+
+def _columns(counts: Counter[str], across: int = 4) -> list[str]:
+    cells = [f"{name:<20}{count:>7}" for name, count in sorted(counts.items())]
+    return ["  " + "   ".join(cells[at : at + across]) for at in range(0, len(cells), across)]

@@ -1,0 +1,214 @@
+"""Judges of the line: dead-man (O5), STOP (O9), the channel (O12), pulse and command (O13)."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections import defaultdict
+from typing import Any, Final
+
+from tests.world.evidence import MS, Evidence, clock, events, injected, intended
+
+DEAD_MAN_US: Final = 50 * MS
+SLACK_US: Final = 100
+"""Clocks 500 ppm apart over 50 ms are 25 us; roundings add a few."""
+
+
+def dead_man(e: Evidence) -> list[str]:
+    """O5: each pulse within 50 ms after an accepted beat that permitted it; else disarmed."""
+    found = []
+    fed_at, permit_us, armed = -DEAD_MAN_US, 0, False
+    beats = iter(e["heard"])
+    beat = next(beats, None)
+    clocks_hold = not injected(e, "clock_jump")
+    for line in events(e, "arm", "disarm", "remote", "pulse", "boot", "dead_man"):
+        while beat is not None and beat[0] <= line["at_us"]:
+            at_us, _, name, _, _, values = beat
+            if name in ("Beat", "Hello"):
+                if armed and at_us - fed_at > DEAD_MAN_US + SLACK_US:
+                    found.append(f"armed from {clock(fed_at)} to {clock(at_us)} without a beat")
+                fed_at, permit_us = at_us, values[3] if name == "Beat" else 0
+            beat = next(beats, None)
+        event, at_us = line["event"], line["at_us"]
+        late = at_us - fed_at > DEAD_MAN_US + SLACK_US
+        if event == "pulse":
+            permitted = line["t_us"] <= permit_us or not clocks_hold
+            if line["cause"] in ("train", "fire") and (late or not permitted):
+                found.append(f"pulse at {clock(at_us)}; the last beat was at {clock(fed_at)}")
+            continue
+        if armed and late and event != "arm":
+            found.append(f"armed until {clock(at_us)}; the last beat was at {clock(fed_at)}")
+        armed = event == "arm"
+    return found
+
+
+STOP_US: Final = 20 * MS
+STOP_BAD_LINE_US: Final = 60 * MS
+"""A STOP that the line eats is repeated, and the permit of the last beat runs out in 50 ms."""
+
+_LINE_FAULTS: Final = ("storm", "cut", "unplug")
+
+
+def stop_latency(e: Evidence) -> list[str]:
+    """O9: no commanded pulse and no permit later than 20 ms after STOP, and STOP arrives."""
+    found = []
+    pulses = [pulse["at_us"] for pulse in intended(e)]
+    arms = [line["at_us"] for line in events(e, "arm")]
+    stops = [line["at_us"] for line in events(e, "stop")]
+    permits = [at for at, _, name, _, _, values in e["heard"] if name == "Beat" and values[3]]
+    bad = [(h["at_us"], h["until_us"]) for h in e["hazards"] if h["what"] in _LINE_FAULTS]
+    bad += [(line["at_us"], line["at_us"] + 3_000 * MS) for line in events(e, "injected")]
+    for ask in e["asks"]:
+        if ask["what"] != "stop" or ask["answer"] != "ok":
+            continue
+        at_us = ask["at_us"]
+        on_bad_line = any(a - 100 * MS <= at_us <= b + STOP_US for a, b in bad)
+        within = STOP_BAD_LINE_US if on_bad_line else STOP_US
+        rearmed = next((at for at in arms if at > at_us), at_us + 2_000 * MS)
+        late = [at for at in pulses if at_us + within < at < rearmed]
+        if late:
+            found.append(f"{len(late)} pulses up to {(late[-1] - at_us) // MS} ms after STOP "
+                         f"at {clock(at_us)}")  # fmt: skip
+        still = [at for at in permits if at_us + within < at < rearmed]
+        if still:
+            found.append(f"still permitted {(still[-1] - at_us) // MS} ms after STOP "
+                         f"at {clock(at_us)}")  # fmt: skip
+        arrived = any(at_us <= at <= at_us + within for at in stops)
+        if ask["armed"] and not on_bad_line and not arrived:
+            found.append(f"STOP at {clock(at_us)} never reached the armed device")
+    return found
+
+
+POLYNOMIAL: Final = 0xF1922815
+_PLAIN: Final = (0x01, 0x07)
+_FORMS: Final = {  # code: name, payload; written down again here from docs/tmslink.md
+    0x01: ("Hello", "<HIQ"),
+    0x02: ("Tighten", "<BIHIh"),
+    0x03: ("Arm", "<BH"),
+    0x04: ("Disarm", "<"),
+    0x05: ("Train", "<IQQHIBIB"),
+    0x06: ("Fire", "<IQQB"),
+    0x07: ("Stop", "<"),
+    0x08: ("Beat", "<IQQQH"),
+}
+_BITS: Final = tuple(bytes(byte >> bit & 1 for byte in range(256)) for bit in range(8))
+
+
+def registers(contents: list[bytes], start: int) -> list[int]:
+    """The shift register after contents of one length, bit by bit, all of them at once.
+
+    Each bit of the register is one great number with a byte for each content.
+    """
+    count, size = len(contents), len(contents[0])
+    together = b"".join(contents)
+    ones = int.from_bytes(b"\1" * count, "little")
+    register = [ones if start >> bit & 1 else 0 for bit in range(32)]
+    taps = [bit for bit in range(1, 32) if POLYNOMIAL >> bit & 1]
+    for place in range(size):
+        column = together[place::size]
+        for bit in range(7, -1, -1):
+            fed = int.from_bytes(column.translate(_BITS[bit]), "little") ^ register.pop()
+            register.insert(0, fed)  # the polynomial's lowest bit is one
+            for tap in taps:
+                register[tap] ^= fed
+    return register
+
+
+def remainder(content: bytes, start: int) -> int:
+    """CRC-32 of one content."""
+    return sum(value << bit for bit, value in enumerate(registers([content], start)))
+
+
+def damaged(bodies: list[bytes], start: int) -> bytes:
+    """For each body of one length: is its last word not the checksum of what is before?"""
+    count, size = len(bodies), len(bodies[0])
+    register = registers([body[:-4] for body in bodies], start)
+    together, wrong = b"".join(bodies), 0
+    for bit in range(32):
+        column = together[size - 4 + bit // 8 :: size].translate(_BITS[bit % 8])
+        wrong |= int.from_bytes(column, "little") ^ register[bit]
+    return wrong.to_bytes(count, "little")
+
+
+def unstuffed(piece: bytes) -> bytes:
+    """The body of one piece: each count says where the next zero was."""
+    parts, at = [], 0
+    while at < len(piece):
+        parts.append(piece[at + 1 : at + piece[at]])
+        at += piece[at]
+    return b"\0".join(parts)
+
+
+def channel(e: Evidence) -> list[str]:
+    """O12: the device acted only on what this very session had sent, in its order, and once."""
+    found: list[str] = []
+    bodies = defaultdict(list)
+    for at_us, data in e["written"]:
+        for piece in re.findall(rb"\0([^\0]+)(?=\0)", data):
+            body = unstuffed(piece)
+            bodies[len(body), body[0] in _PLAIN].append((at_us, body))
+    start = remainder(e["serial"].encode().ljust(8, b"\0"), 0xFFFF_FFFF)
+    sent: dict[tuple[Any, ...], int] = {}
+    for (_, plain), several in bodies.items():
+        wrongs = damaged([body for _, body in several], 0xFFFF_FFFF if plain else start)
+        for (at_us, body), wrong in zip(several, wrongs, strict=True):
+            code, session, sequence = struct.unpack_from("<BII", body)
+            name, form = _FORMS[code]
+            if wrong:
+                if code != 0x03:  # the self-test sends one damaged ARM on purpose
+                    found.append(f"a {name} with a wrong checksum was sent at {clock(at_us)}")
+                continue
+            values = struct.unpack(form, body[9:-4])
+            sent.setdefault((name, session, sequence, *values), at_us)
+    newest: dict[int, int] = {}
+    for at_us, _, name, session, sequence, values in e["heard"]:
+        if name == "RawStop":
+            continue
+        sent_at = sent.get((name, session, sequence, *(values or ())))
+        if sent_at is None or sent_at > at_us:
+            found.append(f"{name} acted upon at {clock(at_us)} was never sent")
+        elif name not in ("Hello", "Stop") and sequence <= newest.get(session, 0):
+            found.append(f"{name} {sequence} at {clock(at_us)} came after {newest[session]}")
+        newest[session] = max(newest.get(session, 0), sequence)
+    return found
+
+
+LATE_US: Final = 1_100
+"""The device leaves a pulse out that it finds more than 1 ms late."""
+
+
+def commands(e: Evidence) -> list[str]:
+    """O13: each pulse belongs to one place of one lease that was commanded once."""
+    found = []
+    leases: dict[tuple[int, int], tuple[str, Any]] = {}
+    for at_us, _, name, session, _, values in e["heard"]:
+        if name in ("Train", "Fire"):
+            if (session, values[0]) in leases:
+                pass  # refused by the device, or acted upon twice: its pulses will tell
+            leases.setdefault((session, values[0]), (name, values))
+    used: set[tuple[int, int, int]] = set()
+    strange = {kind: injected(e, f"{kind}_pulse") for kind in ("spontaneous", "extra")}
+    clocks_hold = not injected(e, "clock_jump")
+    for pulse in events(e, "pulse"):
+        at_us, cause = pulse["at_us"], pulse["cause"]
+        if cause in strange:
+            if not any(line["at_us"] <= at_us for line in strange[cause]):
+                found.append(f"a pulse by itself at {clock(at_us)}, which nobody injected")
+            continue
+        key = (pulse["session"], pulse["lease"])
+        place = (*key, pulse["place"])
+        if key not in leases:
+            found.append(f"pulse at {clock(at_us)} of lease {pulse['lease']}: never commanded")
+            continue
+        if place in used:
+            found.append(f"pulse at {clock(at_us)}: place {pulse['place']} had its pulse already")
+        used.add(place)
+        name, values = leases[key]
+        bursts, period, size, gap = (1, 0, 1, 0) if name == "Fire" else values[3:7]
+        burst, at = divmod(pulse["place"], size)
+        due = values[1] + burst * period + at * gap
+        if burst >= bursts:
+            found.append(f"pulse at {clock(at_us)}: beyond its lease")
+        elif clocks_hold and not 0 <= pulse["t_us"] - due <= LATE_US and name == "Train":
+            found.append(f"pulse at {clock(at_us)}: {pulse['t_us'] - due} us from its time")
+    return found

@@ -1,0 +1,286 @@
+"""Judges of what people see: ledger (O4), permission (O6), availability (O10), recovery (O16)."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Final
+
+from tests.world.evidence import (
+    MS,
+    SECOND,
+    Evidence,
+    Line,
+    by_session,
+    clock,
+    events,
+    injected,
+    intended,
+    limit,
+    offsets,
+)
+
+_MISCOUNT: Final = (
+    "phantom_pulse", "extra_pulse", "counter_jump", "counter_rollover", "spontaneous_pulse",
+    "missing_pulse", "reboot",
+)  # fmt: skip
+
+
+def ledger(e: Evidence) -> list[str]:
+    """O4: every pulse was intended on disk before it was commanded, and is counted after."""
+    found = []
+    rows = e["ledger"]
+    on_disk = dict(zip((row["id"] for row in rows["intents"]), e["intents_at"], strict=False))
+    intents = {(row["guard_pid"], row["block"]): row for row in rows["intents"]}
+    outcomes = {row["intent"]: row for row in rows["outcomes"]}
+    resolved = {row["intent"]: row for row in rows.get("resolutions", ())}
+    commanded: dict[tuple[int, int], tuple[int, int]] = {}  # device session, lease: pid, when
+    for at_us, _, name, session, _, values in e["heard"]:
+        if name in ("Train", "Fire"):
+            commanded.setdefault((session, values[0]), (_guard_at(e, at_us), at_us))
+    left: Counter[int] = Counter()
+    for pulse in intended(e):
+        pid, at_us = commanded.get((pulse["session"], pulse["lease"]), (0, 0))
+        intent = intents.get((pid, pulse["lease"]))
+        if intent is None:
+            found.append(f"pulse at {clock(pulse['at_us'])}: no intent of guard {pid} for it")
+        elif on_disk.get(intent["id"], at_us + 1) > at_us:
+            found.append(f"pulse at {clock(pulse['at_us'])}: commanded before its intent")
+        else:
+            left[intent["id"]] += 1
+    sure = not injected(e, *_MISCOUNT)
+    for intent in rows["intents"]:
+        number, outcome = intent["id"], outcomes.get(intent["id"])
+        counted = intent["pulses"]
+        if outcome is not None:
+            counted = outcome["delivered"] + outcome["unknown"]
+        if number in resolved:
+            counted = resolved[number]["delivered"]
+        if counted < left[number]:
+            found.append(f"intent {number}: {left[number]} pulses left, {counted} count")
+        certain = outcome is not None and outcome["outcome"] != "unknown"
+        if certain and sure and counted != left[number]:
+            found.append(f"intent {number}: {left[number]} pulses left, {counted} told")
+        if left[number] > intent["pulses"]:
+            found.append(f"intent {number}: {left[number]} pulses, {intent['pulses']} intended")
+    return found
+
+
+def _guard_at(e: Evidence, at_us: int) -> int:
+    """The guard whose word arrives at this instant: the newest that had begun."""
+    pid = 0
+    for life in e["guards"]:
+        if life["from_us"] <= at_us:
+            pid = life["pid"]
+    return int(pid)
+
+
+# What was done: how long it must last to count, and when the last pulse must have left.
+_MUST_STOP: Final = {
+    "guard-stall": (60 * MS, 55 * MS),
+    "suspend": (60 * MS, 55 * MS),
+    "guard-kill": (0, 55 * MS),
+    "power-loss": (0, 55 * MS),
+    "tmsd-kill": (0, 70 * MS),
+    "tmsd-end": (0, 70 * MS),
+    "tmsd-stall": (1_200 * MS, 1_100 * MS),
+    "unplug": (80 * MS, 55 * MS),
+    "cut": (150 * MS, 145 * MS),
+}
+_DEVICE_MUST_STOP: Final = {
+    "spontaneous_pulse": 150 * MS,
+    "extra_pulse": 150 * MS,
+    "disarms_itself": 1 * MS,
+    "charger_fault": 1 * MS,
+    "coil_absent": 1 * MS,
+    "disconnect": 55 * MS,
+}
+PRESENCE_US: Final = 60 * SECOND
+CONFIRMED_US: Final = 10 * SECOND
+SLACK_US: Final = 80 * MS
+"""To the guard's next cycle and through the line, also when that loses a STOP."""
+
+_FORBIDDEN: Final = (
+    ("armed without a confirmation of its own", r"(?:^|a)[^C]*a"),
+    ("armed without a self-test of this guard on this device", r"(?:^|[zg])[^T]*a"),
+    ("armed after STOP without an acknowledgement", r"S[^K]*a"),
+    ("armed on an old confirmation", r"O[^C]*a"),
+    ("a pulse where nothing was armed", r"(?:^|[drzXE])[^a]*p"),
+    ("a pulse without presence", r"(?:^|N)[^P]*p"),
+)
+SHOWN_MAX: Final = 3
+
+
+def permission(e: Evidence) -> list[str]:
+    """O6: a regular language over all that happened, a letter for each event.
+
+    From the device: a armed, q armed for a self-test, p pulse, d disarmed, r new session, z power.
+    From people: C confirmed, T self-test passed, K acknowledged, S STOP, P sign of presence,
+    E ended or paused; O and N when a confirmation or presence has run out. g: another guard.
+    X: by now it must have stopped.
+    """
+    letters = sorted([*_from_device(e), *_from_people(e), *_from_world(e)])
+    text = "".join(letter for _, letter in letters)
+    found = []
+    for what, pattern in _FORBIDDEN:
+        hits = list(re.finditer(f"(?=({pattern}))", text))[:SHOWN_MAX]
+        for hit in hits:
+            at_us = letters[hit.end(1) - 1][0]
+            found.append(f"{what} at {clock(at_us)}: ...{hit.group(1)[-40:]}")
+            break
+    return found
+
+
+def _from_device(e: Evidence) -> list[tuple[int, str]]:
+    names = {"disarm": "d", "remote": "r", "boot": "z"}
+    letters = [(line["at_us"], names[line["event"]]) for line in events(e, *names)]
+    letters += [(line["at_us"], "a" if line["mso"] > 1 else "q") for line in events(e, "arm")]
+    letters += [(pulse["at_us"], "p") for pulse in intended(e)]
+    return letters
+
+
+def _from_people(e: Evidence) -> list[tuple[int, str]]:
+    letters = []
+    signs, confirmations = [], []
+    for ask in e["asks"]:
+        what, ok = ask["what"], ask["answer"] == "ok"
+        if what in ("start", "resume") and ask["sent"]:
+            confirmations.append(ask["at_us"])
+            signs.append(ask["at_us"])
+        elif what == "present" and ok:
+            signs.append(ask["at_us"])
+        elif what == "self-test" and ok:
+            letters.append((ask["answered_us"], "T"))
+        elif what == "acknowledge" and ok:
+            letters.append((ask["at_us"], "K"))
+        elif what == "stop" and ok:
+            letters.append((ask["at_us"] + SLACK_US, "S"))
+        elif what in ("pause", "end") and ok:
+            letters.append((ask["answered_us"] + SLACK_US, "E"))
+    for mine, letter, runs_out, lasts in (
+        (signs, "P", "N", PRESENCE_US),
+        (confirmations, "C", "O", CONFIRMED_US),
+    ):
+        for at, after in zip(mine, [*mine, e["until_us"] + lasts][1:], strict=True):
+            letters.append((at, letter))
+            if after - at > lasts + SLACK_US:
+                letters.append((at + lasts + SLACK_US, runs_out))
+    return letters
+
+
+def _from_world(e: Evidence) -> list[tuple[int, str]]:
+    letters = [(life["from_us"], "g") for life in e["guards"]]
+    for hazard in e["hazards"]:
+        least, after = _MUST_STOP.get(hazard["what"], (0, 0))
+        if after and max(0, hazard["until_us"] - hazard["at_us"]) >= least:
+            letters.append((hazard["at_us"] + after, "X"))
+    for line in injected(e, *_DEVICE_MUST_STOP):
+        letters.append((line["at_us"] + _DEVICE_MUST_STOP[line["kind"]], "X"))
+    return letters
+
+
+BEGINS_WITHIN_US: Final = 8 * SECOND
+"""Charging to full output takes 1 s, settling another; the rest is the way through the programs."""
+
+ON_TIME_US: Final = 300
+EXPLAINS_FOR_US: Final = 30 * SECOND
+
+
+def availability(e: Evidence) -> list[str]:
+    """O10: what is legal happens, on time; every refusal has a reason."""
+    found = []
+    for ask in e["asks"]:
+        answer, wanted = ask["answer"], ask["wanted"]
+        right = answer in wanted if wanted else answer == "ok"
+        if not right and (answer == "ok" or not _explained(e, ask)):
+            found.append(
+                f"{ask['what']} at {clock(ask['at_us'])}: {answer or 'no answer'}, "
+                f"awaited {' or '.join(wanted) or 'ok'}"
+            )
+    if not e["quiet"]:
+        return found
+    earlier: list[int] = []
+    for session, pulses in by_session(e):
+        times = [pulse["at_us"] for pulse in pulses]
+        plan = offsets(session["pattern"])
+        if session["ended_by"] == "complete" and len(times) != len(plan):
+            found.append(f"session {session['number']}: {len(times)} of {len(plan)} pulses")
+        elif session["ended_by"] not in ("complete", "person"):
+            found.append(f"session {session['number']} ended by itself: {session['ended_by']}")
+        elif times and not session["touched"]:
+            found += _on_time(e, session, times, plan, earlier)
+        earlier += times
+    return found
+
+
+def _explained(e: Evidence, ask: Line) -> bool:
+    """Was something done to the world shortly before, or was a proof really missing?"""
+    if ask["answer"] == "self-test-missing":
+        lives = [life["from_us"] for life in e["guards"] if life["from_us"] <= ask["at_us"]]
+        lives += [line["at_us"] for line in events(e, "boot") if line["at_us"] <= ask["at_us"]]
+        proven = (a["at_us"] for a in e["asks"] if (a["what"], a["answer"]) == ("self-test", "ok"))
+        return not any(max(lives) <= at <= ask["at_us"] for at in proven)
+    since, until = ask["at_us"] - EXPLAINS_FOR_US, ask["answered_us"] or e["until_us"]
+    done = [(h["at_us"], h["until_us"]) for h in e["hazards"]]
+    done += [(line["at_us"], 0) for line in events(e, "injected", "dead_man", "boot")]
+    done += [(a["at_us"], 0) for a in e["asks"] if a["what"] == "stop"]
+    return any(since <= at <= until or at <= since <= end for at, end in done)
+
+
+def _on_time(
+    e: Evidence, session: Line, times: list[int], plan: list[int], earlier: list[int]
+) -> list[str]:
+    late = [
+        at - times[0] - due
+        for at, due in zip(times, plan, strict=False)
+        if abs(at - times[0] - due) > ON_TIME_US + due // 1_000
+    ]
+    if late:
+        return [f"session {session['number']}: {len(late)} pulses off by up to {max(late)} us"]
+    soonest = session["at_us"]
+    recent = [at for at in earlier if soonest - at < 90 * SECOND]
+    while recent and not _feasible(e, session, recent, soonest, plan):
+        soonest += SECOND // 2
+    if times[0] > soonest + BEGINS_WITHIN_US:
+        return [f"session {session['number']} began {(times[0] - soonest) / SECOND:.1f} s late"]
+    return []
+
+
+def _feasible(e: Evidence, session: Line, recent: list[int], begin: int, plan: list[int]) -> bool:
+    """Brute force: do the plan's pulses from here on keep to every window and gap?"""
+    if begin - recent[-1] < limit(e, session, "train_gap_min_us"):
+        return False
+    times = recent + [begin + due for due in plan]
+    windows = ((SECOND, "pulses_1s_max"), (60 * SECOND, "pulses_60s_max"))
+    for window, name in windows:
+        most = limit(e, session, name)
+        if any(b - a < window for a, b in zip(times, times[most:], strict=False)):
+            return False
+    return True
+
+
+ARMED_WITHIN_US: Final = 5 * SECOND
+USABLE_WITHIN_US: Final = 240 * SECOND
+
+
+def liveness(e: Evidence) -> list[str]:
+    """O16: after the faults stop, whoever asks is armed within 5 s, and soon asks with success."""
+    calm = e["calm_from_us"]
+    arms = [line["at_us"] for line in events(e, "arm") if line["mso"] > 1]
+    granted = [
+        ask["at_us"]
+        for ask in e["asks"]
+        if ask["what"] in ("start", "resume") and ask["answer"] == "ok" and ask["at_us"] >= calm
+    ]
+    found = [
+        f"granted at {clock(at)}, but not armed within 5 s"
+        for at in granted
+        if not any(at <= armed <= at + ARMED_WITHIN_US for armed in arms)
+    ]
+    if e["until_us"] - calm >= USABLE_WITHIN_US or granted:
+        usable = any(at - calm <= USABLE_WITHIN_US for at in granted)
+        if not usable:
+            found.append(f"not usable within {USABLE_WITHIN_US // SECOND} s after the last fault")
+    elif e["needs_recovery"]:
+        found.append("the story ended before anybody could start again")
+    return found
