@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from tmsctl.ipc import messages as ipc
 from tmsctl.ipc.messages import GuardState
-from tmsctl.records.journal import Journal
+from tmsctl.records.journal import Journal, JournalError
 from tmsctl.safety.limits import Limits
 from tmsctl.session.begin import load_of, new_session
 from tmsctl.session.confirmations import Confirmations
@@ -45,6 +45,8 @@ class Engine(Runner):
         self, order: Order, plan_hash: str, confirmation: str, reason: str | None, station: object
     ) -> Ask:
         """Begin the session that a person confirms now, being shown just this."""
+        if self._journal.error:
+            raise JournalError(self._journal.error)  # the cause, before what follows from it
         if self.open is not None:
             raise self._session_open()
         now_us = self._ports.boot_us()
