@@ -24,7 +24,8 @@ def peak(times: Sequence[int], window_us: int) -> int:
     for last, at in enumerate(times):
         while at - times[first] >= window_us:
             first += 1
-        worst = max(worst, last - first + 1)
+        if last - first >= worst:
+            worst = last - first + 1
     return worst
 
 

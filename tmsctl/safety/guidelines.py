@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from firmware_protocol.quantities import MS, SECOND
@@ -100,6 +101,7 @@ class TrainLimit(NamedTuple):
     soft_us: int | None
 
 
+@lru_cache(maxsize=256)
 def train_limit(interval_us: int, pct_mt: Fraction, by_emg: bool) -> TrainLimit:
     """What the tables say of one train of pulses `interval_us` apart at this % of MT.
 

@@ -50,14 +50,15 @@ def check_plan(
     )
     longest = max(train.span_us for train in plan.trains)
     each = pulse_energy_uj(plan.mso.value)
-    energy_j = ceil(Fraction(each * peak(times, WINDOWS_US[1]), 1_000_000))
+    in_1s, in_60s = (peak(times, window_us) for window_us in WINDOWS_US)
+    energy_j = ceil(Fraction(each * in_60s, 1_000_000))
     return (
         most("ceiling-mso", "mso_max_pct", plan.mso.value, _LOWER),
         _ceiling_mt(plan, limits),
         most("interval", "interval_min_us", shortest),
         _recharge(plan, shortest, envelope_recharge_us_per_pct),
-        most("rate-1s", "pulses_1s_max", peak(times, WINDOWS_US[0])),
-        most("rate-60s", "pulses_60s_max", peak(times, WINDOWS_US[1])),
+        most("rate-1s", "pulses_1s_max", in_1s),
+        most("rate-60s", "pulses_60s_max", in_60s),
         most("energy", "energy_60s_max_j", energy_j, _LOWER),
         most("train-length", "train_us_max", longest),
         guideline_train(plan, limits, by_emg),
