@@ -14,7 +14,7 @@ from tmsctl.cli.errors import CliError
 from tmsctl.cli.protocol import app
 from tmsctl.safety.limits import GENERAL, session_limits
 from tmsctl.safety.plan_check import check_plan
-from tmsctl.stimulation.demands import demands, excess
+from tmsctl.stimulation.demands import OF_A_COURSE, demands, excess
 from tmsctl.stimulation.plan import Plan
 from tmsctl.stimulation.prescription import Prescription, compile_plan
 from tmsctl.stimulation.protocol import (
@@ -112,8 +112,12 @@ def test_a_shipped_protocol_passes_the_limits_with_its_exceptions_and_only_with_
 ) -> None:
     plan = compile_plan(Prescription(protocol, 500, protocol.pct_mt, reduced=False), 100)
     assert isinstance(plan, Plan)
-    assert all(check.ok for check in check_plan(plan, session_limits(GENERAL, protocol.exceeds)))
-    assert all(check.ok for check in check_plan(plan, GENERAL)) == (not protocol.exceeds)
+    by_emg, reviewer = True, "a clinician"
+    limits = session_limits(GENERAL, protocol.exceeds)
+    assert all(c.ok for c in check_plan(plan, limits, 200, by_emg, protocol.exceeds, reviewer))
+    of_the_pattern = protocol.exceeds.keys() - {*OF_A_COURSE}
+    passes = all(c.ok for c in check_plan(plan, GENERAL, 200, by_emg, {}, reviewer))
+    assert passes == (not of_the_pattern)
 
 
 def test_what_a_pattern_demands_of_the_limits_is_counted_on_its_pulses() -> None:
@@ -123,11 +127,15 @@ def test_what_a_pattern_demands_of_the_limits_is_counted_on_its_pulses() -> None
         "pulses_1s_max": 15,
         "pulses_60s_max": 180,
         "train_us_max": 2_000_000,
+        "beyond_table_us_max": 0,
         "train_gap_min_us": 8_160_000,
         "session_pulses_max": 600,
         "session_us_max": 191_840_000,
     }
     assert demands(SHIPPED["ctbs600"])["pulses_60s_max"] == 600
+    assert demands(SHIPPED["ctbs600"])["beyond_table_us_max"] == 0
+    assert demands(SHIPPED["hf10-37"])["beyond_table_us_max"] == 4_000_000
+    assert demands(SHIPPED["lf1-900"])["beyond_table_us_max"] == 900_000_000
     assert demands(SHIPPED["hf10-19"])["pulses_60s_max"] == 160
     assert demands(SHIPPED["hf10-37"])["pulses_60s_max"] == 80
 
@@ -135,8 +143,21 @@ def test_what_a_pattern_demands_of_the_limits_is_counted_on_its_pulses() -> None
 def test_only_these_limits_can_be_exceeded_at_all() -> None:
     assert set(EXCEEDABLE) == {
         "interval_min_us", "pulses_1s_max", "pulses_60s_max", "train_us_max", "train_gap_min_us",
-        "session_pulses_max", "session_us_max",
+        "session_pulses_max", "session_us_max", "beyond_table_us_max", "pulses_day_max",
+        "pulses_week_max", "session_gap_min_s",
     }  # fmt: skip
+    assert EXCEEDABLE["session_pulses_max"] == range(3_001, 5_001)  # from its soft bound on
+    assert EXCEEDABLE["session_gap_min_s"] == range(3_000, 14_400)
+    assert EXCEEDABLE["pulses_60s_max"] == range(241, 601)
+    assert EXCEEDABLE["train_gap_min_us"] == range(2_000_000, 5_000_000)
+
+
+def test_what_a_course_asks_is_taken_from_the_file() -> None:
+    asked = demands(SHIPPED["snt1800"])
+    assert {name: asked[name] for name in OF_A_COURSE} == {
+        "pulses_day_max": 18_000, "pulses_week_max": 90_000, "session_gap_min_s": 3_000,
+    }  # fmt: skip
+    assert not {*OF_A_COURSE} & demands(SHIPPED["itbs600"]).keys()
 
 
 # --- the loader ---
@@ -374,7 +395,7 @@ def test_check_passes_the_library_and_right_files(tmp_path: Path) -> None:
 
 
 CTBS: Table = {"bursts_per_train": 200, "trains": 1, "train_period_us": 40_000_000,
-               "span_us": 39_840_000, "cycle_us": 40_000_000}  # fmt: skip
+               "span_us": 39_840_000, "cycle_us": 40_000_000, "pct_mt": 80}  # fmt: skip
 WHY: Table = {"reason": "r"}
 
 
@@ -395,6 +416,11 @@ WHY: Table = {"reason": "r"}
             "session_pulses_max is 4000; the pattern needs no more than the general limit",
         ),
         ("x", itbs(pct_mt=121), "mt_max_pct is missing; the pattern needs 121"),
+        (
+            "x",
+            itbs(**CTBS | {"pct_mt": 81}, exceeds={"pulses_60s_max": 600, **WHY}),
+            "beyond_table_us_max is missing; the pattern needs 40000000",
+        ),
     ],
 )
 def test_check_names_what_is_wrong_missing_or_superfluous(
