@@ -34,7 +34,8 @@ NUISANCES = frozenset({"cycle-gap", "status-age", "service-lost"})
 LATE_DEVICE = ("dead man", "permit expired")
 """The same from the other side: the emulator was away, and disarmed by itself as it must."""
 
-ORDER: Json = {"patient": "P001", "operator": "AB", "protocol": "dense", "mt": 25.0}
+ORDER: Json = {"operator": "AB", "protocol": "dense", "mt": 25.0, "mt_method": "emg"}
+REASON = "made for tests; nobody has reviewed it"
 DENSE = """\
 id = "dense"
 title = "Theta bursts without a pause, for tests"
@@ -184,7 +185,7 @@ class System:
         self.port, self.config = self.folder / "stim", self.folder / "tmsctl.toml"
         self.truth = Truth(self.folder / "truth.jsonl")
         self.random = random.Random(seed)
-        self.recoveries = 0
+        self.recoveries = self._patients = 0
         self.running: dict[str, subprocess.Popen[bytes]] = {}
         self._client: Client | None = None
         (self.folder / "protocols").mkdir()
@@ -317,6 +318,10 @@ class System:
         session = self.status()["session"]
         return None if session is None else str(session["state"])
 
+    def waiting(self) -> str:
+        """`code: why` a limit holds the next pulses back, else empty."""
+        return str(self.status()["session"]["waiting"])
+
     def causes(self) -> list[str]:
         return [cause["code"] for cause in self.status()["guard"]["causes"]]
 
@@ -348,14 +353,41 @@ class System:
             "guard and device are idle",
         )
 
+    def confirm_clock(self) -> None:
+        """A person has compared it with another one."""
+        shown = self.call("ledger.list")["clock"]["time"]
+        self.call("ledger.confirm_clock", operator="AB", time=shown)
+
+    def checks_of_the_day(self) -> None:
+        """What a person does before the first session, as far as it is missing."""
+        now = self.status()
+        if not now["clock_confirmed"]:
+            self.confirm_clock()
+        if now["self_test"]["state"] != "passed":
+            result = self.call("selftest.run")
+            assert result["passed"], result["detail"]
+            until(lambda: self.status()["self_test"]["state"] == "passed", "its result is known")
+            self.until_disarmed("idle")
+
+    def new_patient(self) -> str:
+        """Between two sessions of one patient hours have to pass."""
+        self._patients += 1
+        return f"P{self._patients:03}"
+
+    def confirmed(self, client: Client, **order: object) -> Json:
+        """Prepare as this client and say yes: the parameters of `session.start`."""
+        asked = ORDER | {"patient": self.new_patient()} | order
+        plan = client.call("session.prepare", asked)
+        said = {name: plan[name] for name in ("plan_hash", "confirmation")}
+        return asked | said | {"reason": REASON if plan["needs_reason"] else None}
+
     def start_session(self, **order: object) -> Run:
         """Prepare, confirm, start. A machine that is away at this moment makes a second try due."""
-        asked = ORDER | order
-        plan = self.call("session.prepare", **asked)["plan_hash"]
+        self.checks_of_the_day()
         while True:
             before, began_at = len(self.truth.pulses()), boot_us()
             try:
-                started = self.call("session.start", **asked, plan_hash=plan)
+                started = self.call("session.start", **self.confirmed(self.client, **order))
             except CliError as error:
                 self._tell(error.code, error.sentence)
                 continue
@@ -374,10 +406,10 @@ class System:
 
         until(so, f"{pulses} pulses")
 
-    def delivering(self) -> Run:
-        """A new session, at a random instant of its delivery."""
-        run = self.start_session()
-        pulses = self.random.randint(1, 12)
+    def delivering(self, run: Run | None = None) -> Run:
+        """A session, new or going on, at a random instant of its delivery."""
+        run = run or self.start_session()
+        pulses = self.given(run) + self.random.randint(1, 12)
         while True:
             self.until_given(run, pulses)
             select.select([], [], [], self.random.uniform(0, 0.2))
