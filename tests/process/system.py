@@ -28,6 +28,7 @@ Json = dict[str, Any]
 PROGRAMS = Path(sys.executable).parent
 DEADLINE_S = 30.0
 RECOVERIES_MAX = 15
+STIMULATOR_PRIORITY = 20  # below the guard's 40
 NUISANCES = frozenset({"cycle-gap", "status-age", "service-lost"})
 """First causes of a trip that a shared machine provokes when it takes the processor away."""
 
@@ -217,6 +218,12 @@ class System:
             "--set", f"pulse_count={len(self.truth.pulses())}",
             "--set", f"boot_count={1 + len(self.truth.events('clock'))}",
         )  # fmt: skip
+        with suppress(
+            PermissionError
+        ):  # hardware does not wait for a processor, where we may say so
+            os.sched_setscheduler(
+                self.running["tmssim"].pid, os.SCHED_FIFO, os.sched_param(STIMULATOR_PRIORITY)
+            )
 
     def start_tmsd(self) -> None:
         self._client = None

@@ -433,7 +433,7 @@ def test_a_reduced_dose_is_given_when_a_person_accepts_it(one: System) -> None:
 
 
 def test_a_second_session_is_refused_while_one_runs(one: System) -> None:
-    run = one.start_session()
+    run = one.start_session(protocol="ctbs600")  # long enough for a program to start beside it
     is_refused(one, start_words(), "session-open", 1)
     one.until_given(run, 2)
     one.end_session(run)
