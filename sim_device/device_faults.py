@@ -38,6 +38,7 @@ def happen(device: Firmware) -> None:
             faults.struck(active, machine.now)
             settle(device)
             _begin(device, kind)
+    faults.prune(machine.now)
 
 
 # -- once -----------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from io import RawIOBase
 from pathlib import Path
 from typing import Final, NoReturn
 
+from sim_device.control import USAGE, Control, ctl
 from sim_device.device import Device, DeviceClock, Log
 from sim_device.fault_rules import faults_help, load_rules
 from sim_device.faults import Rule
@@ -37,8 +38,9 @@ def _parser() -> argparse.ArgumentParser:
         description="A software stimulator: the bytes, the timing and the physics, without a coil.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=f"models:\n{models}\n\nsettings (name, default, unit, range):\n{settings_help()}\n\n"
-        f"faults (kinds for --faults; triggers at_s, at_pulse, at_command, probability):\n"
-        f"{faults_help()}",
+        f"faults (kinds for --faults; triggers at_s, at_pulse, at_command, at_frame, "
+        f"probability):\n"
+        f"{faults_help()}\n\nat run time, with --control:\n  {USAGE}",
     )
     parser.add_argument("model", metavar="MODEL", help="see models below")
     line = parser.add_mutually_exclusive_group()
@@ -48,6 +50,9 @@ def _parser() -> argparse.ArgumentParser:
         "--set", metavar="NAME=VALUE", action="append", default=[], help="see settings below"
     )
     parser.add_argument("--faults", metavar="FILE", type=Path, help="TOML file of faults")
+    parser.add_argument(
+        "--control", metavar="PATH", type=Path, help="socket for faults at run time, see below"
+    )
     parser.add_argument("--seed", metavar="N", default="0", help="of every random choice")
     parser.add_argument("--log", metavar="FILE", type=Path, help="append the ground truth to FILE")
     return parser
@@ -75,21 +80,25 @@ def _start(arguments: Sequence[str]) -> None:
     ending = Ending()
     file = _open_log(options.log)
     port: Port = TcpPort(options.tcp) if options.tcp is not None else PtyPort(options.pty)
+    try:
+        control = Control(options.control) if options.control is not None else None
+    except SetupError:
+        port.close()
+        raise
     log = make_log(file)
     make, _ = MODELS[options.model]
     started_us = boot_us()
     log({"t_us": settings.clock_us, "event": "clock", "boot_us": started_us})
     device = make(settings, rng, log, rules)
+    clock = DeviceClock(started_us, settings.clock_us, settings.drift_ppm)
     try:
         print(f"ready {port.name}", flush=True)
-        run(
-            device,
-            port,
-            DeviceClock(started_us, settings.clock_us, settings.drift_ppm),
-            ending,
-        )
+        ended_us = run(device, port, clock, ending, control)
+        log({"t_us": ended_us, "event": "faults", "counts": dict(device.faults.counts)})
     finally:
         port.close()
+        if control is not None:
+            control.close()
         if file is not None:
             file.close()
 
@@ -97,6 +106,9 @@ def _start(arguments: Sequence[str]) -> None:
 def main() -> None:
     """Console script: exit status 0 after SIGTERM or SIGINT, 1 with one sentence on stderr."""
     try:
-        _start(sys.argv[1:])
+        if sys.argv[1:2] == ["ctl"]:
+            print("".join(f"{line}\n" for line in ctl(sys.argv[2:])), end="")
+        else:
+            _start(sys.argv[1:])
     except SetupError as error:
         sys.exit(f"tmssim: {error}")

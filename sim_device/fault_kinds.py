@@ -63,7 +63,9 @@ FRAME_KINDS: Final[dict[str, FrameKind]] = {
     "reorder": FrameKind(False, _ms(15), "a frame is late, and others overtake it"),
     "duplicate": FrameKind(False, None, "a frame arrives twice"),
     "replay": FrameKind(False, _BACK, "an old frame arrives again, after a new one"),
-    "revolving": FrameKind(True, _BACK, "old frames arrive instead of the new ones"),
+    "revolving": FrameKind(
+        True, Value("frames", 10, 1, 1_000), "so many old frames go round instead of new ones"
+    ),
     "foreign_session": FrameKind(
         False, None, "a frame comes again as if of another session, rightly sealed"
     ),

@@ -13,6 +13,7 @@ A fault file is TOML, one table a fault, each with exactly one trigger:
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final
 
@@ -92,9 +93,23 @@ def rule_of(where: str, table: dict[str, Any]) -> Rule:
     )
 
 
-def table_of(active: Active, now_us: int, start_us: int) -> dict[str, object]:
-    """A rule that is set, in the words of its table, and how far it has come."""
-    raise NotImplementedError
+def table_of(active: Active, on: Collection[str]) -> dict[str, object]:
+    """A rule that is set in the words of its table, and how far it has come. Times are absolute."""
+    rule = active.rule
+    words = {
+        "kind": rule.kind,
+        "value": active.value if KINDS[rule.kind].value is not None else None,
+        "at_s": _seconds(rule.at_us),
+        "at_pulse": rule.at_pulse,
+        "at_command": rule.at_command,
+        "at_frame": rule.at_frame,
+        "probability": rule.probability,
+        "for_s": _seconds(rule.for_us),
+        "times": rule.times,
+        "struck": active.struck,
+        "in_force": rule.kind in on or None,
+    }
+    return {name: word for name, word in words.items() if word is not None}
 
 
 def _check(where: str, key: str, value: Any, low: float, high: float) -> None:
@@ -106,6 +121,10 @@ def _check(where: str, key: str, value: Any, low: float, high: float) -> None:
 
 def _microseconds(seconds: float | None) -> int | None:
     return None if seconds is None else round(seconds * SECOND)
+
+
+def _seconds(microseconds: int | None) -> float | None:
+    return None if microseconds is None else microseconds / SECOND
 
 
 def faults_help() -> str:

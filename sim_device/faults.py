@@ -38,10 +38,10 @@ class Rule:
         kind = KINDS.get(self.kind)
         if kind is None:
             raise ValueError(f"no fault of kind {self.kind!r}")
-        if self.value and (
-            kind.value is None or not kind.value.low <= self.value <= kind.value.high
-        ):
-            raise ValueError(f"{self.kind}: value {self.value} is not allowed")
+        if self.value is not None:
+            row = kind.value
+            if row is None or not row.low <= self.value <= row.high:
+                raise ValueError(f"{self.kind}: value {self.value} is not allowed")
         if self.at_frame is not None and kind.occasion not in FRAMES:
             raise ValueError(f"{self.kind}: at_frame is for faults of frames")
         if len(self.triggers) > 1:
@@ -93,13 +93,13 @@ class Faults:
     # -- rules -------------------------------------------------------------------------------
 
     def add(self, rule: Rule) -> None:
-        self._rules.setdefault(rule.kind, []).append(
-            Active(rule if rule.triggers else replace(rule, at_us=0))
-        )
+        self._rules.setdefault(rule.kind, []).append(Active(rule))
         self._sort()
 
     def add_from_now(self, rule: Rule, now_us: int) -> None:
         """Times and counts of the rule begin now."""
+        if not rule.triggers:
+            rule = replace(rule, at_us=0)
         from_now = {
             "at_us": now_us - self._start_us,
             "at_pulse": self.pulses,
@@ -124,9 +124,38 @@ class Faults:
         for kind in {*self._rules, *self._on}:
             self.clear(kind)
 
+    def prune(self, now_us: int) -> None:
+        """Forget the rules that will never strike again, so that they cost no time."""
+        over = [active for active in self.set_rules() if self._is_over(active, now_us)]
+        if not over:
+            return
+        for active in over:
+            several = self._rules.get(active.rule.kind, [])
+            if active in several:
+                several.remove(active)
+        self._rules = {kind: several for kind, several in self._rules.items() if several}
+        self._sort()
+
+    def _is_over(self, active: Active, now_us: int) -> bool:
+        rule = active.rule
+        if active is self._on.get(rule.kind):
+            return False
+        if active.left == 0:
+            return True
+        if rule.for_us is None or rule.probability is not None:
+            return False
+        since_us = self._at_us(active) if active.since_us is None else active.since_us
+        return since_us is not None and now_us - since_us >= rule.for_us
+
+    def _at_us(self, active: Active) -> int | None:
+        """When it is set to begin, if by time."""
+        at_us = active.rule.at_us
+        return None if at_us is None else self._start_us + at_us
+
     def set_rules(self) -> list[Active]:
-        """Every rule, done or not, as they were added."""
-        return [active for several in self._rules.values() for active in several]
+        """The rules that can still strike, and those of the states in force."""
+        rules = [active for several in self._rules.values() for active in several]
+        return rules + [active for active in self._on.values() if active not in rules]
 
     def in_force(self) -> list[str]:
         """The states that are on."""
@@ -142,7 +171,8 @@ class Faults:
 
     def _sort(self) -> None:
         alone = (Occasion.MOMENT, Occasion.STATE)
-        self._by_itself = [a for a in self.set_rules() if KINDS[a.rule.kind].occasion in alone]
+        rules = (active for several in self._rules.values() for active in several)
+        self._by_itself = [a for a in rules if KINDS[a.rule.kind].occasion in alone]
         self.changed()
 
     # -- occasions ---------------------------------------------------------------------------
@@ -184,10 +214,7 @@ class Faults:
             if KINDS[active.rule.kind].occasion is Occasion.MOMENT:
                 if self._begins_or_goes_on(active, now_us):
                     yield active
-                continue
-            waits = active.rule.kind not in self._on and active.left != 0
-            if waits and self._triggered(active.rule, now_us):
-                active.since_us = now_us
+            elif active.rule.kind not in self._on and self._begins(active, now_us):
                 yield active
 
     def end_states(self, now_us: int) -> bool:
@@ -206,13 +233,13 @@ class Faults:
         """Earliest instant at which a fault is set to begin or to end by itself."""
         if not self._by_itself and not self._on:
             return None
-        begin = [
-            self._start_us + active.rule.at_us
+        ends = [active.until_us for active in self._on.values()]
+        begins = [
+            self._at_us(active) if active.rule.triggers else self._start_us
             for active in self._by_itself
-            if active.rule.at_us is not None and active.since_us is None and active.left != 0
+            if active.since_us is None and active.left != 0
         ]
-        end = [active.until_us for active in self._on.values() if active.until_us is not None]
-        return min(begin + end, default=None)
+        return min((at for at in ends + begins if at is not None), default=None)
 
     # -- triggers ----------------------------------------------------------------------------
 
@@ -228,20 +255,22 @@ class Faults:
         )
 
     def _begins_or_goes_on(self, active: Active, now_us: int) -> bool:
-        rule = active.rule
-        if active.left == 0:
-            return False
-        if active.since_us is not None and rule.for_us is not None:
-            if now_us - active.since_us < rule.for_us:
+        for_us = active.rule.for_us
+        if active.left != 0 and active.since_us is not None and for_us is not None:
+            if now_us - active.since_us < for_us:
                 return True
-            if rule.probability is None:
+            if active.rule.probability is None:
                 active.left = 0
-                return False
-        if self._triggered(rule, now_us):
-            if active.since_us is None or rule.probability is not None:
-                active.since_us = now_us
-            return True
-        return False
+        return self._begins(active, now_us)
+
+    def _begins(self, active: Active, now_us: int) -> bool:
+        rule = active.rule
+        if active.left == 0 or not self._triggered(rule, now_us):
+            return False
+        if active.since_us is None or rule.probability is not None:
+            at_us = self._at_us(active)
+            active.since_us = now_us if at_us is None else at_us
+        return not self._is_over(active, now_us)
 
     def _triggered(self, rule: Rule, now_us: int) -> bool:
         if rule.probability is not None:
@@ -252,6 +281,4 @@ class Faults:
             return self.pulses >= rule.at_pulse
         if rule.at_command is not None:
             return self.commands >= rule.at_command
-        if rule.at_frame is not None:
-            return self.frames[KINDS[rule.kind].occasion] >= rule.at_frame
-        raise AssertionError("every rule that was added has a trigger")
+        return rule.at_frame is None or self.frames[KINDS[rule.kind].occasion] >= rule.at_frame

@@ -19,6 +19,10 @@ _PTS: Final = "/dev/pts/"
 
 class Port(Protocol):
     name: str  # where a client finds it
+    plugged: bool
+
+    def plug(self, *, plugged: bool) -> None:
+        """Take the line away from whoever has it open, or bring it back; never twice the same."""
 
     def filenos(self) -> list[int]:
         """Readable when `read` has something to do."""
@@ -34,6 +38,44 @@ class PtyPort:
     """A fresh pseudo-terminal, with a symbolic link to it if one is wanted."""
 
     def __init__(self, link: Path | None) -> None:
+        self.plugged = True
+        self._link = link
+        self._open()
+        self.name = self._terminal if link is None else str(link)
+
+    def plug(self, *, plugged: bool) -> None:
+        if plugged:
+            self.plugged = True
+            self._open()
+        else:
+            self.close()
+
+    def filenos(self) -> list[int]:
+        return [self._master] if self.plugged else []
+
+    def read(self) -> bytes:
+        if not self.plugged:
+            return b""
+        try:
+            return os.read(self._master, _READ_MAX)
+        except BlockingIOError:
+            return b""
+
+    def write(self, data: bytes) -> None:
+        if self.plugged:
+            with contextlib.suppress(BlockingIOError):
+                os.write(self._master, data)
+
+    def close(self) -> None:
+        if not self.plugged:
+            return
+        self.plugged = False
+        if self._link is not None and self._points_here(self._link):
+            self._link.unlink()
+        os.close(self._slave)
+        os.close(self._master)
+
+    def _open(self) -> None:
         # The slave stays open here, so that the master never sees the end of the file.
         try:
             self._master, self._slave = os.openpty()
@@ -42,30 +84,8 @@ class PtyPort:
         tty.setraw(self._slave)
         os.set_blocking(self._master, False)
         self._terminal = os.ttyname(self._slave)
-        self._link = link
-        self.name = self._terminal
-        if link is not None:
-            self._make_link(link)
-            self.name = str(link)
-
-    def filenos(self) -> list[int]:
-        return [self._master]
-
-    def read(self) -> bytes:
-        try:
-            return os.read(self._master, _READ_MAX)
-        except BlockingIOError:
-            return b""
-
-    def write(self, data: bytes) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.write(self._master, data)
-
-    def close(self) -> None:
-        if self._link is not None and self._points_here(self._link):
-            self._link.unlink()
-        os.close(self._slave)
-        os.close(self._master)
+        if self._link is not None:
+            self._make_link(self._link)
 
     def _points_here(self, link: Path) -> bool:
         return link.is_symlink() and str(link.readlink()) == self._terminal
@@ -106,7 +126,12 @@ class TcpPort:
             raise SetupError(f"--tcp {address}: cannot listen: {error.strerror}.") from None
         self._listener.setblocking(False)
         self._client: socket.socket | None = None
+        self.plugged = True
         self.name = f"{host}:{self._listener.getsockname()[1]}"
+
+    def plug(self, *, plugged: bool) -> None:
+        self.plugged = plugged
+        self._hang_up()
 
     def filenos(self) -> list[int]:
         client = [] if self._client is None else [self._client.fileno()]
@@ -145,7 +170,7 @@ class TcpPort:
             client, _ = self._listener.accept()
         except OSError:
             return
-        if self._client is not None:
+        if self._client is not None or not self.plugged:
             client.close()
             return
         client.setblocking(False)

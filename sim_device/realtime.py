@@ -12,6 +12,7 @@ from contextlib import suppress
 from io import RawIOBase
 from typing import Final
 
+from sim_device.control import Control
 from sim_device.device import Device, DeviceClock, Log
 from sim_device.ports import Port
 from sim_device.settings import SetupError
@@ -55,26 +56,39 @@ class Ending:
         return self._reader.fileno()
 
 
-def run(device: Device, port: Port, clock: DeviceClock, ending: Ending) -> None:
-    """Serve `port` until `ending`. The device's timers are exact even when this program is late."""
+def run(
+    device: Device, port: Port, clock: DeviceClock, ending: Ending, control: Control | None
+) -> int:
+    """Serve `port` until `ending`. The device's timers are exact even when this program is late.
+
+    Gives the device's time at the end.
+    """
     # Hardware does not wait for a processor: ask to be served like it, where that is allowed.
     with suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
     while True:
         now = boot_us()
-        device.run_to(clock.device(now))
+        device_us = clock.device(now)
+        device.run_to(device_us)
         out = device.take_output()
+        if device.plugged != port.plugged:
+            port.plug(plugged=device.plugged)
         if out:
             port.write(out)
         if device.clock_ppm != clock.ppm:
             clock.set_ppm(device.clock_ppm, now)
         event_us = device.next_event_us()
         wait_s = None if event_us is None else max(0, clock.host(event_us) - boot_us()) / 1e6
-        readable, _, _ = select.select([ending.fileno(), *port.filenos()], [], [], wait_s)
+        asked = [] if control is None else control.filenos()
+        line = port.filenos()
+        readable, _, _ = select.select([ending.fileno(), *line, *asked], [], [], wait_s)
         if ending.fileno() in readable:
-            return
-        data = port.read() if readable else b""
+            return device_us
+        device_us = clock.device(boot_us())
+        if control is not None and any(fileno in asked for fileno in readable):
+            device.run_to(device_us)
+            control.serve(device, device_us)
+        data = port.read() if any(fileno in line for fileno in readable) else b""
         if data:
-            device_us = clock.device(boot_us())
             device.run_to(device_us)
             device.receive(data, device_us)

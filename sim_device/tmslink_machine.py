@@ -178,7 +178,7 @@ class Machine:
         bias = strikes("intensity_bias", now) or 0
         drift = strikes("intensity_drift", now)
         self._drift_permille = 0 if drift is None else self._drift_permille + drift
-        bias = max(-100, bias + self._drift_permille // 10)
+        bias += self._drift_permille // 10
         hidden = strikes("hidden_bias", now)
         self.discharge(lease.kind, lease.lease_id, lease.place, bias, hidden)
         later_ms = strikes("extra_pulse", now)
@@ -208,7 +208,7 @@ class Machine:
         seen = self.unit.discharge(
             now,
             why,
-            bias_pct + (hidden_pct or 0),
+            max(-100, bias_pct + (hidden_pct or 0)),
             lease=lease_id,
             session=self.session,
             count=self.pulse_count,

@@ -60,7 +60,7 @@ class Way:
         prefix = RX if occasion is Occasion.TO_DEVICE else ""
         self._kinds = {name: prefix + name for name in FRAME_KINDS}
         self._old: deque[bytes] = deque(maxlen=OLD_MAX)
-        self._number = 0
+        self._number = self._turn = 0
         self._now_us = 0
         self._newest_us = 0  # a line keeps the order
 
@@ -69,12 +69,15 @@ class Way:
         self._faults.frames[self._occasion] += 1
         self._now_us = now_us
         self._newest_us = max(now_us, self._newest_us)
-        self._old.append(frame)
         if self._hit("silent") is not None or self._hit("drop_frame") is not None:
             return
-        revolving = self._hit("revolving")
-        if revolving is not None:
-            frame = self._older(revolving)
+        going_round = self._hit("revolving") if self._old else None
+        if going_round is None:
+            self._old.append(frame)
+        else:
+            memory = min(going_round, len(self._old))
+            frame = self._old[self._turn % memory - memory]
+            self._turn += 1
         body = _body(frame)
         if body is not None and self._hit("bad_crc") is not None:
             wrong = 1 << self._faults.rng.randrange(8 * CRC_SIZE)

@@ -20,11 +20,11 @@ NONCE = 7
 class Host:
     """Speaks to one device without wires; both clocks are the device's."""
 
-    def __init__(self, *rules: Rule, **settings: Any) -> None:
+    def __init__(self, *rules: Rule, seed: int = 1, **settings: Any) -> None:
         self.settings = Settings(**settings)
         self.log: list[dict[str, Any]] = []
         self.events: list[Any] = []
-        self.device = Firmware(self.settings, random.Random(1), self.log.append, rules)
+        self.device = Firmware(self.settings, random.Random(seed), self.log.append, rules)
         self.link = Link()
         self.now = self.settings.clock_us
         self.follows_clock = False  # else the two clocks are taken for one
