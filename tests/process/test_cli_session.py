@@ -83,6 +83,19 @@ def test_an_exceeded_soft_limit_needs_a_reason(tmsd: FakeTmsd, tmsctl: Any) -> N
     assert tmsd.called("session.start") == []
 
 
+def test_what_is_exceeded_stands_last_next_to_the_question(tmsd: FakeTmsd, tmsctl: Any) -> None:
+    fine = tmsd.prepared["checks"][1]
+    tmsd.prepared["checks"] = [
+        fine | {"code": "hard", "ok": False},
+        fine | {"code": "a"},
+        fine | SOFT | {"code": "soft"},
+        fine | {"code": "b"},
+    ]
+    out = tmsctl(*START)[1]
+    marks = [line.split()[:3] for line in out.splitlines() if line[:2] in (" ✓", " !", " ✗")]
+    assert marks == [["✓", "ok", "a"], ["✓", "ok", "b"], ["!", "SOFT", "soft"], ["✗", "NO", "hard"]]
+
+
 def test_a_reason_goes_with_the_start(tmsd: FakeTmsd, tmsctl: Any) -> None:
     tmsd.pulses_per_push = 600
     tmsd.prepared["checks"][1] |= SOFT

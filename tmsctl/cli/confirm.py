@@ -28,9 +28,9 @@ def show(prepared: Json) -> None:
 
 
 def print_checks(paper: Console, found: list[Json]) -> None:
-    """One limit a line; a limit that nobody has verified says so."""
+    """One limit a line, what is exceeded last; a limit that nobody has verified says so."""
     table = Table("", "check", "found", "", box=None)
-    for check in found:
+    for check in sorted(found, key=lambda check: (not check["ok"], not check["soft"])):
         mark, style = _mark(check)
         known = "" if check["verified"] else UNVERIFIED
         table.add_row(mark, check["code"], check["detail"], known, style=style)
