@@ -42,7 +42,9 @@ def test_a_ledger_in_order_asks_for_nothing(tmsd: FakeTmsd, tmsctl: Any) -> None
 
 def test_the_dose_of_a_patient_is_shown_when_asked_for(tmsd: FakeTmsd, tmsctl: Any) -> None:
     out = tmsctl("ledger", "list", "--patient", "P001")[1]
-    assert "Patient P001: 600 pulses in 24 h, 1800 in 7 days; 1.5 h since the last pulse." in out
+    assert (
+        "Patient P001: 600 pulses in 24 h, 1800 in 7 days; 1 h 30 min since the last pulse." in out
+    )
     assert tmsd.called("ledger.list") == [{"patient": "P001"}]
 
 

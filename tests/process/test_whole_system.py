@@ -28,6 +28,7 @@ from tests.process.system import (
     PROGRAMS,
     REASON,
     Cable,
+    Run,
     System,
     boot_us,
     system,
@@ -97,8 +98,23 @@ def test_a_killed_guard_leaves_no_pulse_and_comes_back_disarmed_and_latched(seed
         until(lambda: whole.causes() == ["unclean-start"], "the guard says why")
         assert whole.session_state() == "interrupted"
         whole.dose_covers(run)
+        a_person_resolves(whole, run)
         whole.acknowledge()
         gives_no_pulse_yet(whole)
+
+
+def a_person_resolves(whole: System, run: Run) -> None:
+    """What nobody knew counts as the device's counter says, once a person has said so."""
+    for block in whole.call("ledger.list")["unresolved"]:
+        status, out, err = whole.tmsctl(
+            "ledger", "resolve", str(block["session"]), str(block["block"]), "--operator", "AB",
+            "--delivered", str(block["suggests"]), "--reason", "the device's counter", "--yes",
+        )  # fmt: skip
+        assert (status, err) == (0, ""), out
+    record = whole.call("session.show", session=run.session)
+    assert record["unknown"] == 0
+    assert record["delivered"] + record["resolved"] == whole.given(run)
+    assert whole.call("ledger.list")["counter"]["agrees"]
 
 
 def gives_no_pulse_yet(whole: System) -> None:
@@ -344,6 +360,28 @@ def station_that_dies(whole: System) -> int:
         if len(whole.truth.pulses()) > before:
             return before
     pytest.fail("no session began")
+
+
+def test_a_line_at_the_station_is_a_sign_that_the_guard_hears(one: System) -> None:
+    one.checks_of_the_day()
+    words = start_words("ctbs600", "25", one.new_patient())
+    with subprocess.Popen(
+        [PROGRAMS / "tmsctl", "--runtime", one.runtime, *words],
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+    ) as station:  # fmt: skip
+        assert station.stdin is not None
+
+        def since_s() -> float:
+            session = one.status()["session"]
+            return 0.0 if session is None else float(session["presence_s"] or 0)
+
+        until(lambda: since_s() > 1.5, "the start was the newest sign")
+        station.stdin.write(b"here\n")
+        station.stdin.flush()
+        until(lambda: since_s() < 1.5, "the line is the newest sign")
+        station.send_signal(signal.SIGINT)
+        assert station.wait(DEADLINE_S) == 8
+    one.until_disarmed("safe")
 
 
 def test_a_station_that_dies_pauses_the_session_and_who_resumes_adopts_it(one: System) -> None:

@@ -157,7 +157,7 @@ def _state(row: Json) -> Iterator[str]:
     yield row["does"]
     now = ""
     if row["live"] and (row["limit_name"] or row["value"] is not None):
-        now = f"now {_quantity(row['value'], row['unit'])}"
+        now = f"now {_quantity(row['value'], row['unit'])}".removesuffix(f" {row['unit']}")
     if row["limit_name"]:
         from tmsctl.safety.limits import ROWS
 

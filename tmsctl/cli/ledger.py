@@ -199,4 +199,5 @@ def _pulses(number: int) -> str:
 def _since(seconds: float | None) -> str:
     if seconds is None:
         return "no session before"
-    return f"{seconds / 3600:.1f} h since the last pulse"
+    hours, minutes = divmod(int(seconds) // 60, 60)
+    return f"{hours} h {minutes} min since the last pulse"
