@@ -43,6 +43,7 @@ SESSION: Json = {
     "id": 1, "patient": "P001", "operator": "AB", "protocol": "ctbs600", "state": "running",
     "planned": 600, "delivered": 0, "skipped": 0, "unknown": 0, "train": 1, "trains": 1,
     "waiting": "", "next_train_s": 0.0, "left_s": 40.0, "elapsed_s": 0.0, "presence_s": 0.5,
+    "why": "",
 }  # fmt: skip
 
 CHECK: Json = {"ok": True, "soft": False, "verified": False, "source": "a table", "next": ""}

@@ -177,6 +177,17 @@ def test_nobody_need_be_there_while_no_pulse_can_leave(state: str) -> None:
     assert live.presence_left(copy.deepcopy(STATUS), 0.0) is None
 
 
+def test_a_paused_session_says_why() -> None:
+    why = "presence-lost: no sign of the operator for 60.1 s, allowed 60"
+    for state in ("paused", "stopped", "interrupted"):
+        now = status(guard={"state": "idle"}, session={"state": state, "why": why})
+        assert f"why: {why}" in drawn(now)
+        assert f"why: {why}" in live.line(now, 0.0)
+    assert "why:" not in drawn(status(session={"why": why}))
+    assert "why:" not in drawn(status(guard=SAFE, session={"state": "paused", "why": why}))
+    assert "why:" not in drawn(status(guard={"state": "idle"}, session={"state": "paused"}))
+
+
 def test_degraded_timing_is_said_in_a_word() -> None:
     text = drawn(status(guard={"timing": "degraded: fifo=off (no permission)"}))
     assert "DEGRADED" in text
