@@ -116,10 +116,15 @@ class Guard:
         may_beat = self._act(verdict, now)
 
         self.cycles += 1
-        if may_beat:
+        if may_beat and self._beat_is_due():
             armed = isinstance(self.state, Armed)
             self.driver.beat(self.cycles, now, BootUs(now + PERMIT_FOR_US) if armed else BootUs(0))
         return self.report.collect(self, now)
+
+    def _beat_is_due(self) -> bool:
+        """Every cycle while energised; else every other one, and none to a device that latched."""
+        often = self.energised or self.self_test.running
+        return often or (self.cycles % 2 == 1 and not self.device.latched)
 
     def make_safe(self, now: BootUs) -> None:
         """The last act of a guard that ends: no lock, no allocation that matters, no disk."""
@@ -311,9 +316,8 @@ class Guard:
             stopped_by=None, strangers=0, status=self.device.status_without_fault
         )
         verdict = rules.watch(facts, self.limits_in_force, now)
-        result = self._step(machine.Acknowledged(verdict), now)
-        if result.causes[0].action is not Action.PERMIT:
-            cause = result.causes[0]
+        cause = self._step(machine.Acknowledged(verdict), now).causes[0]
+        if cause.action is not Action.PERMIT:
             self.report.refuse(ipc.Acknowledge(), cause.code, cause.detail)
             return
         self.stopped_by = None

@@ -79,6 +79,10 @@ class DeviceView:
         return self.status.state in _ENERGISED
 
     @property
+    def latched(self) -> bool:
+        return self.status is not None and self.status.state is DeviceState.LATCHED
+
+    @property
     def latched_by_us(self) -> bool:
         """The device latched because of our silence or STOP; nothing of its own is wrong."""
         status = self.status
