@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final, Literal
 
-from sqlalchemy import Connection, Executable, create_engine, event, exists, func, select
+from sqlalchemy import Connection, bindparam, create_engine, event, exists, func, select
 from sqlalchemy.exc import DBAPIError
 
 from tmsctl.ipc.messages import BlockOutcome, PulseRecord, Want
@@ -27,6 +27,15 @@ OUTCOME_NAMES: Final = ("applied", "refused", "unknown")
 """BlockOutcome.outcome in words."""
 
 _UNKNOWN: Final = OUTCOME_NAMES.index("unknown")
+
+_INSERT_INTENT: Final = schema.INTENTS.insert().returning(schema.INTENTS.c.id)
+_INSERT_OUTCOME: Final = schema.OUTCOMES.insert()
+_PARTS: Final = (CONFIRMED, schema.OUTCOMES.c.skipped, RESOLVED, DOUBTFUL, OPEN)
+_TOTALS: Final = (  # made once: it is asked for every block, before its grant
+    select(*(func.coalesce(func.sum(part), 0) for part in _PARTS))
+    .select_from(BLOCKS)
+    .where(schema.INTENTS.c.session == bindparam("session"))
+)
 
 Matched = Literal["recorded", "repeated", "unasked", "no-session"]
 
@@ -70,8 +79,9 @@ class Journal:
         """The number of a new session, now on disk."""
         row = asdict(new) | _when(moment)
         with self.writing() as connection:
-            insert = schema.SESSIONS.insert().values(row)
-            return _number_of(connection, insert.returning(schema.SESSIONS.c.id))
+            insert = schema.SESSIONS.insert().returning(schema.SESSIONS.c.id)
+            number: int = connection.execute(insert, row).scalar_one()
+        return number
 
     def end_session(
         self, session: int, state: State, code: str, count_after: int | None, moment: Moment
@@ -113,19 +123,18 @@ class Journal:
             elif connection.execute(select(1).where(outcomes.intent == intent)).first():
                 return "repeated"
             left = max(0, item.pulses - item.delivered)
-            connection.execute(
-                schema.OUTCOMES.insert().values(
-                    intent=intent,
-                    outcome=OUTCOME_NAMES[item.outcome],
-                    delivered=item.delivered,
-                    skipped=item.skipped,
-                    unknown=left if item.outcome == _UNKNOWN else 0,
-                    pulse_count=item.pulse_count,
-                    why=item.why,
-                    ledger_us=moment.ledger_us,
-                    at=moment.at,
-                )
-            )
+            row = {
+                "intent": intent,
+                "outcome": OUTCOME_NAMES[item.outcome],
+                "delivered": item.delivered,
+                "skipped": item.skipped,
+                "unknown": left if item.outcome == _UNKNOWN else 0,
+                "pulse_count": item.pulse_count,
+                "why": item.why,
+                "ledger_us": moment.ledger_us,
+                "at": moment.at,
+            }
+            connection.execute(_INSERT_OUTCOME, row)
         return matched
 
     def append(self, pulses: Sequence[PulseRecord], events: Sequence[Event]) -> None:
@@ -152,14 +161,8 @@ class Journal:
 
     def totals(self, session: int) -> Totals:
         """Pulses of one session."""
-        parts = (CONFIRMED, schema.OUTCOMES.c.skipped, RESOLVED, DOUBTFUL, OPEN)
-        query = (
-            select(*(func.coalesce(func.sum(part), 0) for part in parts))
-            .select_from(BLOCKS)
-            .where(schema.INTENTS.c.session == session)
-        )
         with self.reading() as connection:
-            return Totals(*connection.execute(query).one())
+            return Totals(*connection.execute(_TOTALS, {"session": session}).one())
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -228,20 +231,15 @@ def _when(moment: Moment) -> dict[str, object]:
 
 
 def _insert_intent(connection: Connection, want: Want, guard_pid: int, moment: Moment) -> int:
-    insert = schema.INTENTS.insert().values(
-        session=want.session_no,
-        guard_pid=guard_pid,
-        block=want.block_id,
-        first_pulse=want.first_pulse,
-        pulses=want.pulses,
-        pulse_count=want.pulse_count,
-        **_when(moment),
-    )
-    return _number_of(connection, insert.returning(schema.INTENTS.c.id))
-
-
-def _number_of(connection: Connection, insert: Executable) -> int:
-    number: int = connection.execute(insert).scalar_one()
+    row = {
+        "session": want.session_no,
+        "guard_pid": guard_pid,
+        "block": want.block_id,
+        "first_pulse": want.first_pulse,
+        "pulses": want.pulses,
+        "pulse_count": want.pulse_count,
+    }
+    number: int = connection.execute(_INSERT_INTENT, row | _when(moment)).scalar_one()
     return number
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Row, case, func, select
+from sqlalchemy import Row, bindparam, case, func, select
 
 from tmsctl.ipc.messages import SelfTested
 from tmsctl.records import schema
@@ -45,24 +45,26 @@ class Found(NamedTuple):
     by_person: bool
 
 
+def _within(bound: str) -> Any:
+    """Pulses that left after this instant of ledger time."""
+    return func.coalesce(func.sum(case((bindparam(bound) < LAST_US, COUNTED), else_=0)), 0)
+
+
+_HISTORY: Final = (
+    select(_within("day"), _within("week"), func.max(case((COUNTED > 0, LAST_US))))
+    .select_from(BLOCKS.join(schema.SESSIONS, schema.SESSIONS.c.id == schema.INTENTS.c.session))
+    .where(schema.SESSIONS.c.patient == bindparam("patient"))
+)
+
+
 def history(journal: Journal, patient: str, now_us: int) -> PatientDose:
     """What counts for this patient at this ledger time.
 
     A window has no end: what lies in the future, after a clock that was wrong, counts as well.
     """
-
-    def within(window_us: int) -> Any:
-        return func.coalesce(func.sum(case((now_us - window_us < LAST_US, COUNTED), else_=0)), 0)
-
-    newest = func.max(case((COUNTED > 0, LAST_US)))
-    sessions = schema.SESSIONS.c
-    query = (
-        select(within(DAY_US), within(WEEK_US), newest)
-        .select_from(BLOCKS.join(schema.SESSIONS, sessions.id == schema.INTENTS.c.session))
-        .where(sessions.patient == patient)
-    )
+    bounds = {"day": now_us - DAY_US, "week": now_us - WEEK_US, "patient": patient}
     with journal.reading() as connection:
-        day, week, last_us = connection.execute(query).one()
+        day, week, last_us = connection.execute(_HISTORY, bounds).one()
     return PatientDose(day, week, None if last_us is None else max(0, now_us - last_us))
 
 

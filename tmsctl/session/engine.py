@@ -51,6 +51,7 @@ class Engine(Runner):
             raise self._session_open()
         now_us = self._ports.boot_us()
         self._confirmations.check_order(confirmation, order, now_us)
+        self.desk.check_clock()  # without it, what the patient has had is not known either
         prepared = self._prepared(order)
         self._confirmations.check_plan(confirmation, prepared, plan_hash)
         if (refusal := prepared.refusal()) is not None:

@@ -170,8 +170,8 @@ class LedgerDesk:
             self._journal, result, pid, device.model, _life(device), self.moment()
         )
 
-    def admit(self, snapshot: Snapshot) -> Admission:
-        """What has to be so before a session begins; RefusedError when it is not."""
+    def check_clock(self) -> None:
+        """RefusedError when a person has to look at the clock first."""
         why = self.doubt()
         if why:
             raise RefusedError(
@@ -181,6 +181,9 @@ class LedgerDesk:
                 "Compare it with another clock, set it if needed, then `tmsctl ledger "
                 "confirm-clock`.",
             )
+
+    def admit(self, snapshot: Snapshot) -> Admission:
+        """What has to be so of the device before a session begins; RefusedError when it is not."""
         self_test = self._self_test(snapshot)
         counter = self._counter(snapshot)
         if not counter.agrees:
