@@ -77,6 +77,8 @@ class Machine:
         self._sender = sender
         self.agenda = agenda
         self._drift_permille = 0
+        # The newest reading, since it is wanted twice at each STATUS.
+        self._read_at, self._read, self._reading_dc = -1, self.unit.heat, (0, 0)
 
     @property
     def clock_us(self) -> int:
@@ -241,8 +243,12 @@ class Machine:
         """Winding and surface as its sensors read them."""
         if self.sensor_dc is not None:
             return self.sensor_dc
-        winding_c, surface_c = self.unit.heat.at(self.now)
-        return round(winding_c * 10), round(surface_c * 10)
+        heat = self.unit.heat
+        if self._read_at != self.now or self._read is not heat:
+            self._read_at, self._read = self.now, heat
+            winding_c, surface_c = heat.at(self.now)
+            self._reading_dc = round(winding_c * 10), round(surface_c * 10)
+        return self._reading_dc
 
     def check_coil(self) -> None:
         if self.heats_dc_per_s:

@@ -134,7 +134,7 @@ class Way:
             return
         half = len(frame) // 2
         self._hold(frame[:half], self._newest_us)
-        self._newest_us += split_ms * MS
+        self._newest_us = max(at + split_ms * MS, self._newest_us)
         self._hold(frame[half:], self._newest_us)
 
     def _hold(self, data: bytes, at_us: int) -> None:

@@ -94,12 +94,12 @@ class Host:
             self.live(20_000)
             self.tell(m.Tighten(100, 10_000, 1_000, 120_000_000, 410))
             self.tell(m.Arm(20, self.settings.coil_type))
-            self.live(300_000)
+            self.live(60_000)
             for _ in range(2):
                 lease += 1
                 start = self.now + self.ahead_us + 60_000
                 self.tell(m.Train(lease, start, FAR, 5, 40_000, 1, 0, 20))
-                self.live(300_000)
+                self.live(240_000)
             self.tell(m.Disarm())
             self.live(20_000)
 

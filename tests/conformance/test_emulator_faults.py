@@ -23,7 +23,7 @@ def counted(host: Host, kind: str) -> int:
 # -- every kind ------------------------------------------------------------------------------
 
 TRIGGERS: dict[str, float] = {
-    "at_us": 1_000_000, "at_pulse": 15, "at_command": 7, "at_frame": 150, "probability": 0.2
+    "at_us": 1_000_000, "at_pulse": 15, "at_command": 7, "at_frame": 100, "probability": 0.2
 }  # fmt: skip
 CASES = [(kind, trigger) for kind in KINDS for trigger in ("at_us", "probability")] + [
     (kind, trigger)
@@ -38,7 +38,7 @@ def test_every_fault_happens_is_counted_and_ends_and_the_device_works_again(
     kind: str, trigger: str
 ) -> None:
     rule = Rule(kind, **{trigger: TRIGGERS[trigger]}, for_us=SECOND)
-    host = Host(rule, rise_us_per_pct=5_000, bleed_us_per_pct=1_000, cooled=1)
+    host = Host(rule, rise_us_per_pct=2_000, bleed_us_per_pct=1_000, cooled=1)
     faults = host.device.faults
     host.work(0 if trigger == "probability" else 1)
     assert faults.counts[kind] == 0
@@ -542,15 +542,15 @@ def every_fault(seed: int) -> Host:
     """Every kind at once, each with a small probability."""
     rules = (Rule(kind, probability=0.02, for_us=20_000) for kind in KINDS)
     host = Host(*rules, seed=seed, rise_us_per_pct=2_000, bleed_us_per_pct=1_000, cooled=1)
-    host.work(20 * SECOND)
+    host.work(10 * SECOND)
     return host
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_all_faults_together_are_survived_and_the_same_seed_gives_the_same(seed: int) -> None:
     host, again = every_fault(seed), every_fault(seed)
-    assert sum(host.device.faults.counts.values()) > 500
-    assert len(host.device.faults.counts) > len(KINDS) * 2 // 3
+    assert sum(host.device.faults.counts.values()) > 250
+    assert len(host.device.faults.counts) > len(KINDS) // 2
     assert host.log == again.log
     assert host.taken == again.taken
     assert host.device.faults.counts == again.device.faults.counts

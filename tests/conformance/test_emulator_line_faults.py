@@ -97,6 +97,13 @@ def test_a_split_frame_comes_in_two_parts_and_is_taken() -> None:
     assert counted(host, "split") == 1
 
 
+def test_splitting_every_frame_delays_none_by_more_than_its_value() -> None:
+    host = ran(Rule("split", 50, at_us=AT, for_us=FOR))
+    assert counted(host, "split") >= 10
+    assert status_at(host)[-1] > 470_000
+    assert host.link.counters.lost == host.link.counters.garbage == 0
+
+
 def test_merged_frames_come_together_at_even_times() -> None:
     host = Host(Rule("merge", 64, at_us=AT, for_us=FOR))
     host.hello()
