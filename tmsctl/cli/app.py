@@ -87,7 +87,7 @@ def acknowledge(context: typer.Context, as_json: AsJson = False) -> int:
 
 @app.command()
 def selftest(context: typer.Context, as_json: AsJson = False) -> int:
-    """Prove the barriers on the disarmed stimulator; no pulse leaves. Needed once a day."""
+    """Prove that every barrier holds; no pulse leaves. Needed once a day."""
     from tmsctl.cli import self_test
     from tmsctl.cli.client import Client
 

@@ -58,11 +58,12 @@ def list_(context: typer.Context, as_json: AsJson = False) -> int:
 def show(
     context: typer.Context,
     name: Annotated[
-        str, typer.Argument(metavar="ID", help="A rule's code, or a hazard (H01, A-12).")
+        str,
+        typer.Argument(metavar="ID", help="A rule's code, a hazard (H01) or a requirement (A-12)."),
     ],
     as_json: AsJson = False,
 ) -> int:
-    """One rule, hazard or requirement: what it is, what it is tied to, which tests keep it."""
+    """One rule, hazard or requirement, with what it is tied to and which tests keep it."""
     from dataclasses import asdict
 
     from tmsctl.cli.show import print_json

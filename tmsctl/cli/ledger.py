@@ -51,7 +51,7 @@ def resolve(
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> int:
-    """Say how many pulses of a block were delivered; until then all of them count."""
+    """Say what an unknown block delivered; until then all of it counts."""
     from tmsctl.cli.client import Client
 
     with Client(context.obj) as client:
@@ -79,7 +79,7 @@ def accept_counter(
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> int:
-    """You know why the device's counter disagrees with the ledger: go on from what it shows."""
+    """Go on from what the device's counter shows: you know why it disagrees."""
     from tmsctl.cli.client import Client
 
     with Client(context.obj) as client:
@@ -98,7 +98,7 @@ def accept_counter(
 def confirm_clock(
     context: typer.Context, operator: Operator, yes: Yes = False, as_json: AsJson = False
 ) -> int:
-    """Compare the computer's clock with your own watch: doses of a day and a week count by it."""
+    """Compare the computer's clock with a watch: doses are counted by it."""
     from tmsctl.cli.client import Client
 
     with Client(context.obj) as client:
