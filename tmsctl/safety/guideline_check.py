@@ -66,8 +66,11 @@ def beyond_table_us(train: TrainView, alone: bool, pct_mt: Fraction) -> int:
     return 0 if known and on_us <= min(known) else on_us
 
 
+_INSIDE, _SOFT, _REFUSED = range(3)
+
+
 class _Judged(NamedTuple):
-    """One train; the greatest is the worst. `severity`: 0 inside, 1 soft, 2 refused."""
+    """One train; the greatest is the worst."""
 
     severity: int
     on_us: int
@@ -84,12 +87,13 @@ def guideline_train(plan: PlanView, limits: Limits, by_emg: bool) -> Check:
         for train in plan.trains
         if (interval_us := shortest_interval_us(train)) is not None
     ]
-    worst = max(judged, default=_Judged(0, 0, 0, "no train has two pulses"))
-    at = f"{float(pct):.2f} % of the motor threshold measured by {'EMG' if by_emg else 'eye'}"
-    detail = f"{worst.on_us} us in a train at {at}, at most {worst.bound_us} allowed{worst.why}"
-    verified = all(table.verified for table in g.TABLES)
+    severity, detail = _INSIDE, "nothing to compare: no train has two pulses"
+    if judged:
+        severity, on_us, bound_us, why = max(judged)
+        at = f"{float(pct):.2f} % of the motor threshold measured by {'EMG' if by_emg else 'eye'}"
+        detail = f"{on_us} us in a train at {at}, at most {bound_us} allowed{why}"
     return Check(
-        "guideline-train", worst.severity == 0, worst.severity == 1, detail, _CHOOSE, verified,
+        "guideline-train", severity == _INSIDE, severity == _SOFT, detail, _CHOOSE, g.VERIFIED,
         TABLES_SOURCE,
     )  # fmt: skip
 
@@ -100,14 +104,14 @@ def _judge(
     bounds, on_us = train_bounds(train, interval_us, alone, pct, by_emg), train_on_us(train)
     known = [bound for bound in bounds if bound is not None]
     if not known:
-        return _Judged(2, on_us, 0, f": no table covers pulses every {interval_us} us")
+        return _Judged(_REFUSED, on_us, 0, f": no table covers pulses every {interval_us} us")
     if on_us <= min(known):
-        return _Judged(0, on_us, min(known), "")
+        return _Judged(_INSIDE, on_us, min(known), "")
     if on_us <= beyond_us:
-        return _Judged(0, on_us, beyond_us, f" by the protocol, {min(known)} by the tables")
+        return _Judged(_INSIDE, on_us, beyond_us, f" by the protocol, {min(known)} by the tables")
     if bounds.hard_us is None or on_us <= bounds.hard_us:
-        return _Judged(1, on_us, min(known), " without a second confirmation")
-    return _Judged(2, on_us, bounds.hard_us, "")
+        return _Judged(_SOFT, on_us, min(known), " without a second confirmation")
+    return _Judged(_REFUSED, on_us, bounds.hard_us, "")
 
 
 def guideline_iti(plan: PlanView, by_emg: bool, exceeds: Mapping[str, int]) -> Check:
@@ -120,15 +124,15 @@ def guideline_iti(plan: PlanView, by_emg: bool, exceeds: Mapping[str, int]) -> C
         needed_us = g.THETA_OFF_MIN_US if theta else g.iti_min_us(pct, by_emg)
         off_us = after.onset_us - before.onset_us - train_on_us(before)
         found.append((off_us - needed_us, off_us, needed_us))
-    spare_us, off_us, needed_us = min(found, default=(0, 0, 0))
+    ok, detail = True, "nothing to compare: there is one train"
+    if found:
+        spare_us, off_us, needed_us = min(found)
+        exceeded = by_emg and "train_gap_min_us" in exceeds
+        ok = exceeded or spare_us >= 0
+        why = ", which the protocol exceeds" if exceeded else ""
+        detail = f"{off_us} us off between trains, at least {needed_us} needed{why}"
     source = f"{g.ITI_SOURCE}; {g.THETA_SOURCE}"
-    detail = f"{off_us} us off between trains, at least {needed_us} needed"
-    if not found:
-        detail = "nothing to compare: 1 train has 0 intervals"
-    elif by_emg and "train_gap_min_us" in exceeds:
-        detail += ", which the protocol exceeds"
-        spare_us = 0
-    return Check("guideline-iti", spare_us >= 0, False, detail, _CHOOSE, g.VERIFIED, source)
+    return Check("guideline-iti", ok, False, detail, _CHOOSE, g.VERIFIED, source)
 
 
 def theta_burst(plan: PlanView, by_emg: bool, exceeds: Mapping[str, int]) -> Check:
