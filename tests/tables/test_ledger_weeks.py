@@ -30,6 +30,8 @@ HOUR = 3_600 * SECOND
 DAY = 24 * HOUR
 WEEK = 7 * DAY
 YEAR = 365 * DAY
+STARTS_IN_US = 30 * SECOND
+"""From power-on to the start of tmsd."""
 
 PULSES = 600  # of itbs600; two blocks
 CAPS = ((600, 1_200), (1_200, 1_200), (1_800, 5_400), (6_000, 30_000))
@@ -106,8 +108,8 @@ class Clinic:
 
     def reboot(self, off_us: int, error_us: int) -> None:
         """Off for so long, with this error of the wall clock afterwards."""
-        self.true_us += off_us
-        self.booted_us, self.error_us = self.true_us - 30 * SECOND, error_us
+        self.booted_us, self.error_us = self.true_us + off_us, error_us
+        self.true_us = self.booted_us + STARTS_IN_US
         self.boots += 1
         self._power_on()
 
