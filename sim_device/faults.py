@@ -121,7 +121,7 @@ class Faults:
         self._sort()
 
     def clear_all(self) -> None:
-        for kind in {*self._rules, *self._on}:
+        for kind in [*self._rules, *self._on]:
             self.clear(kind)
 
     def prune(self, now_us: int) -> None:
@@ -200,7 +200,8 @@ class Faults:
         active.struck += 1
         if row.occasion is Occasion.STATE:
             for_us = active.rule.for_us
-            active.until_us = None if for_us is None else now_us + for_us
+            since_us = now_us if active.since_us is None else active.since_us
+            active.until_us = None if for_us is None else since_us + for_us
             self._on[kind] = active
         often = (row.lasts and row.occasion is not Occasion.STATE) or row.occasion in FRAMES
         if active.struck == 1 or not often:
@@ -237,7 +238,7 @@ class Faults:
         begins = [
             self._at_us(active) if active.rule.triggers else self._start_us
             for active in self._by_itself
-            if active.since_us is None and active.left != 0
+            if active.since_us is None and active.left != 0 and active.rule.kind not in self._on
         ]
         return min((at for at in ends + begins if at is not None), default=None)
 

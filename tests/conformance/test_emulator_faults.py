@@ -535,6 +535,22 @@ def test_a_state_ends_when_it_is_cleared_and_leaves_the_others() -> None:
     assert host.device.faults.set_rules() == []
 
 
+@pytest.mark.parametrize("for_us", [500_000, 900_000, None])
+def test_a_state_that_is_set_again_while_it_is_in_force_waits_for_its_end(
+    for_us: int | None,
+) -> None:
+    first = Rule("coil_swapped", 2, at_us=100_000, for_us=500_000)
+    host = connected(first, Rule("coil_swapped", 3, at_us=560_000, for_us=for_us))
+    shown = []
+    for _ in range(2):
+        host.live(590_000)
+        shown.append(host.all(m.Status)[-1].coil_type)
+    host.live(400_000)
+    shown.append(host.all(m.Status)[-1].coil_type)
+    assert shown == [2, 3 if for_us != 500_000 else 1, 3 if for_us is None else 1]
+    assert counted(host, "coil_swapped") == 2
+
+
 # -- all together ----------------------------------------------------------------------------
 
 
