@@ -4,8 +4,8 @@ mutmut itself changes only the bodies of functions, because it switches between 
 time. Here the tables at module level are what matters most, so its operators are applied to the
 parsed file, and each mutant is a whole new source. Added are the weaker action of a rule and one
 less for a number. Left out are sentences (a text with a space, what stands inside an f-string),
-annotations, imports, and calls with an argument less: one without its value is enough, and at
-module level it would only break the import.
+annotations, imports, assignments of None at module level, and calls with an argument less, which
+break everything and so are killed by anything.
 """
 
 from __future__ import annotations
@@ -62,25 +62,14 @@ def _text(node: cst.BaseString) -> Iterable[cst.BaseString]:
         yield from list(mutators.operator_string(node))[:1]
 
 
-def _without_value(node: cst.Call) -> Iterable[cst.Call]:
-    """Each argument once as None, and not once more left out."""
-    wanted = [arg for arg in node.args if arg.star == "" and not _is_none(arg.value)]
-    yield from list(mutators.operator_arg_removal(node))[: len(wanted)]
-
-
-def _is_none(node: cst.BaseExpression) -> bool:
-    return isinstance(node, cst.Name) and node.value == "None"
-
-
-REPLACED = (mutators.operator_string, mutators.operator_arg_removal)
+LEFT_OUT = (mutators.operator_string, mutators.operator_arg_removal)
 OPERATORS: Sequence[tuple[Any, Any]] = [
-    *((kind, op) for kind, op in mutators.mutation_operators if op not in REPLACED),
+    *((kind, op) for kind, op in mutators.mutation_operators if op not in LEFT_OUT),
     (cst.BaseString, _text),
-    (cst.Call, _without_value),
     (cst.BaseNumber, _fewer),
     (cst.Attribute, _action),
 ]
-INSIDE_FUNCTIONS_ONLY = (_without_value, mutators.operator_assignment)
+INSIDE_FUNCTIONS_ONLY = (mutators.operator_assignment,)
 
 
 class _Walk(cst.CSTVisitor):

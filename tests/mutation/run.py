@@ -29,6 +29,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mutants import Mutant
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -40,7 +44,8 @@ PRELOADED = (
 )  # fmt: skip
 PYTEST = (
     "-x", "-q", "-p", "no:cacheprovider", "--assert=plain", "--tb=line", "-o", "timeout=30",
-    "--hypothesis-profile=mutants", "-W", "ignore:Module already imported",
+    "--hypothesis-profile=mutants", "-o", "tmp_path_retention_policy=none",
+    "-W", "ignore:Module already imported",
     *(word for plugin in PLUGINS for word in ("-p", plugin)),
 )  # fmt: skip
 CPU_S = 60
@@ -54,6 +59,7 @@ class Target:
     """Files that share their tests."""
 
     name: str
+    preload: tuple[str, ...]
     files: tuple[str, ...]
     stages: tuple[tuple[str, ...], ...]
 
@@ -62,7 +68,7 @@ class Target:
 class Score:
     killed: int = 0
     accepted: int = 0
-    survivors: list[object] = field(default_factory=list)
+    survivors: list[Mutant] = field(default_factory=list)
 
     @property
     def percent(self) -> float:
@@ -92,7 +98,12 @@ class Changed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 def load_targets() -> tuple[tuple[Target, ...], float]:
     table = tomllib.loads((HERE / "targets.toml").read_text(encoding="utf-8"))
     targets = tuple(
-        Target(row["name"], tuple(row["files"]), tuple(tuple(stage) for stage in row["stages"]))
+        Target(
+            row["name"],
+            tuple(row["preload"]),
+            tuple(row["files"]),
+            tuple(tuple(stage) for stage in row["stages"]),
+        )
         for row in table["target"]
     )
     return targets, float(table["score_min_percent"])
@@ -106,7 +117,11 @@ def load_accepted() -> dict[str, str]:
 @contextlib.contextmanager
 def copy_of_the_tree(keep: bool) -> Iterator[Path]:
     """A copy to work in, so that neither sources nor caches of the tree are touched."""
-    place = Path(tempfile.mkdtemp(prefix="tmsctl-mutants-"))
+    memory = Path("/dev/shm")  # the journals of thousands of runs need no disk
+    base = memory if os.access(memory, os.W_OK) else Path(tempfile.gettempdir())
+    place = Path(tempfile.mkdtemp(prefix="tmsctl-mutants-", dir=base))
+    (place / "tmp").mkdir()
+    tempfile.tempdir = str(place / "tmp")
     ignored = shutil.ignore_patterns("__pycache__", ".hypothesis")
     for name in COPIED:
         shutil.copytree(ROOT / name, place / name, ignore=ignored)
@@ -116,6 +131,7 @@ def copy_of_the_tree(keep: bool) -> Iterator[Path]:
     try:
         yield place
     finally:
+        tempfile.tempdir = None
         if not keep:
             shutil.rmtree(place)
 
@@ -144,6 +160,15 @@ def warm_up(place: Path) -> None:
     for name in PRELOADED:
         importlib.import_module(name)
     gc.freeze()  # the forks share it
+
+
+def preload(target: Target) -> None:
+    """Import what is the same for all mutants of this target; none of its files may be among it."""
+    for name in target.preload:
+        importlib.import_module(name)
+    for file in target.files:
+        assert file.removesuffix(".py").replace("/", ".") not in sys.modules, file
+    gc.freeze()
 
 
 def run_tests(stages: Sequence[Sequence[str]], log: Path) -> int:
@@ -185,14 +210,14 @@ class Runner:
 
     def __init__(self, place: Path, jobs: int) -> None:
         self._place, self._jobs = place, jobs
-        self._running: dict[int, tuple[object, float]] = {}
-        self.ended: dict[object, bool] = {}  # mutant -> was it killed
+        self._running: dict[int, tuple[Mutant, float]] = {}
+        self.ended: dict[Mutant, bool] = {}  # mutant -> was it killed
 
-    def start(self, mutant: object, file: str, source: str, target: Target) -> None:
+    def start(self, mutant: Mutant, target: Target) -> None:
         while len(self._running) >= self._jobs:
             self._wait()
         log = self._place / f"mutant-{len(self.ended) % (2 * self._jobs)}.log"
-        pid = fork(target.stages, self._place / file, source, log)
+        pid = fork(target.stages, self._place / mutant.file, mutant.source, log)
         self._running[pid] = mutant, time.monotonic() + 4 * CPU_S
 
     def finish(self) -> None:
@@ -211,19 +236,21 @@ class Runner:
         time.sleep(0.005)
 
 
-def check_baseline(target: Target, place: Path) -> None:
-    """Without a change every test must pass, or nothing can be said."""
+def baseline_fails(target: Target, place: Path) -> str:
+    """Without a change every test must pass, or nothing can be said; why not, else empty."""
     first = place / target.files[0]
     log = place / "baseline.log"
     pid = fork(target.stages, first, first.read_text(encoding="utf-8"), log)
     if os.waitpid(pid, 0)[1] != 0:
         tail = "\n".join(log.read_text(encoding="utf-8").splitlines()[-30:])
-        sys.exit(f"the tests of target {target.name} fail without any change:\n{tail}")
+        return f"the tests of target {target.name} fail without any change:\n{tail}"
+    return ""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Breaks the safety core on purpose.")
     parser.add_argument("--only", default="", help="files whose path, or mutants whose id, has it")
+    parser.add_argument("--sample", type=int, default=1, metavar="N", help="every Nth mutant only")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--keep", action="store_true", help="leave the copy behind")
     options = parser.parse_args()
@@ -240,42 +267,50 @@ def main() -> int:
         warm_up(place)
         runner = Runner(place, options.jobs)
         began = time.monotonic()
+        wrong: list[str] = []
         for target in targets:
             files = [f for f in target.files if options.only.partition(":")[0] in f]
-            if files:
-                check_baseline(target, place)
+            if not files:
+                continue
+            preload(target)
+            if problem := baseline_fails(target, place):
+                wrong.append(problem)
+                continue
             for file in files:
                 source = (place / file).read_text(encoding="utf-8")
-                for mutant in mutants_of(file, source):
-                    if options.only in mutant.id:
-                        runner.start(mutant, file, mutant.source, target)
-        runner.finish()
+                chosen = [m for m in mutants_of(file, source) if options.only in m.id]
+                for mutant in chosen[:: options.sample]:
+                    runner.start(mutant, target)
+            runner.finish()
         took_s = time.monotonic() - began
-    return report(runner.ended, accepted, least, took_s, whole=not options.only)
+    whole = not options.only and options.sample == 1
+    wrong += report(runner.ended, accepted, least, took_s, whole=whole)
+    sys.stderr.writelines(f"{sentence}\n" for sentence in wrong)
+    return 1 if wrong else 0
 
 
 def report(
-    ended: dict[object, bool], accepted: dict[str, str], least: float, took_s: float, *, whole: bool
-) -> int:
-    """Print scores and survivors; 1 when that is not good enough."""
+    ended: dict[Mutant, bool], accepted: dict[str, str], least: float, took_s: float, *, whole: bool
+) -> list[str]:
+    """Print scores and survivors; what is not good enough, in sentences."""
     scores: dict[str, Score] = {}
     wrong: list[str] = []
     needed = set()
-    for mutant, killed in ended.items():
-        score = scores.setdefault(mutant.file, Score())  # type: ignore[attr-defined]
+    for mutant, killed in sorted(ended.items(), key=lambda one: (one[0].file, one[0].line)):
+        score = scores.setdefault(mutant.file, Score())
         if killed:
             score.killed += 1
-        elif mutant.id in accepted:  # type: ignore[attr-defined]
+        elif mutant.id in accepted:
             score.accepted += 1
-            needed.add(mutant.id)  # type: ignore[attr-defined]
+            needed.add(mutant.id)
         else:
             score.survivors.append(mutant)
     for score in scores.values():
         for m in score.survivors:
-            mark = "CRITICAL " if m.critical else ""  # type: ignore[attr-defined]
-            print(f"{mark}{m.id} line {m.line}\n  - {m.before}\n  + {m.after}")  # type: ignore[attr-defined]
-            if m.critical:  # type: ignore[attr-defined]
-                wrong.append(f"{m.id} survives and is not accepted")  # type: ignore[attr-defined]
+            mark = "CRITICAL " if m.critical else ""
+            print(f"{mark}{m.id} line {m.line}\n  - {m.before}\n  + {m.after}")
+            if m.critical:
+                wrong.append(f"{m.id} survives and is not accepted")
     print(f"\n{'module':40} {'mutants':>7} {'killed':>7} {'survive':>7} {'equal':>6} {'score':>7}")
     total = Score()
     for file, score in [*scores.items(), ("all", total)]:
@@ -292,8 +327,7 @@ def report(
     if whole:
         wrong += [f"{i} is accepted, but is killed or gone" for i in accepted.keys() - needed]
     print(f"{len(ended)} mutants in {took_s:.0f} s")
-    sys.stderr.writelines(f"{sentence}\n" for sentence in wrong)
-    return 1 if wrong else 0
+    return wrong
 
 
 if __name__ == "__main__":
