@@ -13,6 +13,7 @@ from sim_device.physics import WINDING_TO_COOLANT_W_PER_K, Capacitor, make_charg
 from sim_device.wire_faults import BANNER
 
 if TYPE_CHECKING:
+    from sim_device.leases import Lease
     from sim_device.tmslink_firmware import Firmware
     from sim_device.tmslink_machine import Machine
     from sim_device.tmslink_session import Session
@@ -169,6 +170,46 @@ def settle(device: Firmware) -> None:
         machine.sensor_dc = None
     elif machine.sensor_dc is None:
         machine.sensor_dc = (round(winding_c * 10), round(surface_c * 10))
+
+
+def warm(machine: Machine) -> None:
+    """The heat that came from outside since the last time."""
+    unit, now = machine.unit, machine.now
+    winding_c, surface_c = unit.heat.at(now)
+    warmer_c = machine.heats_dc_per_s * (now - machine.heated_at) / 10_000_000
+    machine.heated_at = now
+    unit.heat = replace(
+        unit.heat, since_us=now, winding_c=winding_c + warmer_c, surface_c=surface_c + warmer_c
+    )
+
+
+# -- pulses ---------------------------------------------------------------------------------------
+
+
+def fire_wrongly(machine: Machine, lease: Lease) -> None:
+    """One pulse of a lease, as far as the faults let it."""
+    strikes, now = machine.faults.strikes, machine.now
+    if strikes("missing_pulse", now) is not None or strikes("no_fire", now) is not None:
+        return
+    machine.count_fired(lease)
+    if strikes("phantom_pulse", now) is not None:
+        machine.count_pulse()
+        machine.tell_pulse(lease.lease_id, lease.place, 0, 0)
+        return
+    bias_pct = strikes("intensity_bias", now) or 0
+    more = strikes("intensity_drift", now)
+    machine.drift_permille = 0 if more is None else machine.drift_permille + more
+    bias_pct += machine.drift_permille // 10
+    hidden_pct = strikes("hidden_bias", now)
+    machine.discharge(lease.kind, lease.lease_id, lease.place, bias_pct, hidden_pct)
+    later_ms = strikes("extra_pulse", now)
+    if later_ms is not None:
+        lease_id, place = lease.lease_id, lease.place
+
+        def again() -> None:
+            machine.discharge("extra", lease_id, place, told=False)
+
+        machine.agenda.add(now + later_ms * MS, again)
 
 
 # -- commands -------------------------------------------------------------------------------------

@@ -7,13 +7,14 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Final
 
 from sim_device.fault_kinds import KINDS, Occasion
 
 Log = Callable[[dict[str, object]], None]
 """Takes one line of the ground truth."""
 
-FRAMES = (Occasion.TO_HOST, Occasion.TO_DEVICE)
+FRAMES: Final = (Occasion.TO_HOST, Occasion.TO_DEVICE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,8 @@ What the host says arrives here as calls; what the device says leaves through a 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
-from firmware_protocol.quantities import MS
 from firmware_protocol.tmslink.messages import (
     ARMED_IDLE_US,
     Arm,
@@ -22,6 +20,7 @@ from firmware_protocol.tmslink.messages import (
     Tighten,
 )
 from sim_device.device import Agenda, Log
+from sim_device.device_faults import fire_wrongly, warm
 from sim_device.faults import Faults
 from sim_device.leases import Lease, Situation, judge
 from sim_device.settings import Settings
@@ -76,7 +75,7 @@ class Machine:
         self._log = log
         self._sender = sender
         self.agenda = agenda
-        self._drift_permille = 0
+        self.drift_permille = 0  # of the intensity
         # The newest reading, since it is wanted twice at each STATUS.
         self._read_at, self._read, self._reading_dc = -1, self.unit.heat, (0, 0)
 
@@ -163,34 +162,14 @@ class Machine:
         return self.ready_early or self.now >= self.unit.charged_at_us()
 
     def _fire(self, lease: Lease) -> None:
-        """One pulse of a lease, and all that can go wrong with it."""
-        faults, now = self.faults, self.now
-        if not faults.any_set:
-            self._count(lease)
-            self.discharge(lease.kind, lease.lease_id, lease.place)
+        if self.faults.any_set:
+            fire_wrongly(self, lease)
             return
-        strikes = faults.strikes
-        if strikes("missing_pulse", now) is not None or strikes("no_fire", now) is not None:
-            return
-        self._count(lease)
-        if strikes("phantom_pulse", now) is not None:
-            self._count_pulse()
-            self._tell_pulse(lease.lease_id, lease.place, 0, 0)
-            return
-        bias = strikes("intensity_bias", now) or 0
-        drift = strikes("intensity_drift", now)
-        self._drift_permille = 0 if drift is None else self._drift_permille + drift
-        bias += self._drift_permille // 10
-        hidden = strikes("hidden_bias", now)
-        self.discharge(lease.kind, lease.lease_id, lease.place, bias, hidden)
-        later_ms = strikes("extra_pulse", now)
-        if later_ms is not None:
-            lease_id, place = lease.lease_id, lease.place
-            self.agenda.add(
-                now + later_ms * MS, lambda: self.discharge("extra", lease_id, place, told=False)
-            )
+        self.count_fired(lease)
+        self.discharge(lease.kind, lease.lease_id, lease.place)
 
-    def _count(self, lease: Lease) -> None:
+    def count_fired(self, lease: Lease) -> None:
+        """A pulse of the lease counts as fired."""
         lease.fired += 1
         self.lease_fired = lease.fired
 
@@ -206,7 +185,7 @@ class Machine:
     ) -> None:
         """A pulse leaves. Of `hidden_pct` the device itself knows nothing, but its dI/dt does."""
         now = self.now
-        self._count_pulse()
+        self.count_pulse()
         seen = self.unit.discharge(
             now,
             why,
@@ -219,14 +198,15 @@ class Machine:
         self._last_pulse_at = self._active_at = now
         permille = self.mso * 10 if hidden_pct is not None else round(seen.mso_pct * 10)
         if told:
-            self._tell_pulse(lease_id, place, permille, round(seen.didt_a_per_us))
+            self.tell_pulse(lease_id, place, permille, round(seen.didt_a_per_us))
         if self.state is State.READY:
             self._enter(State.ARMING)
 
-    def _count_pulse(self) -> None:
+    def count_pulse(self) -> None:
         self.pulse_count = (self.pulse_count + 1) & 0xFFFF_FFFF
 
-    def _tell_pulse(self, lease_id: int, place: int, permille: int, didt: int) -> None:
+    def tell_pulse(self, lease_id: int, place: int, permille: int, didt: int) -> None:
+        """PULSE to the host."""
         self._sender.send(
             Pulse(
                 self.clock_us,
@@ -252,25 +232,13 @@ class Machine:
 
     def check_coil(self) -> None:
         if self.heats_dc_per_s:
-            self._warm()
+            warm(self)
         _, surface_dc = self.temperatures_dc()
         self._was_hot &= surface_dc > self.limits.coil_max_dc - COIL_COOLER_DC
         if surface_dc >= self.limits.coil_max_dc:
             self._was_hot = True
             if self.state in _ARMED:
                 self.trip(Cause.COIL_HOT)
-
-    def _warm(self) -> None:
-        """What came from outside since the last time."""
-        winding_c, surface_c = self.unit.heat.at(self.now)
-        warmer_c = self.heats_dc_per_s * (self.now - self.heated_at) / 10_000_000
-        self.heated_at = self.now
-        self.unit.heat = replace(
-            self.unit.heat,
-            since_us=self.now,
-            winding_c=winding_c + warmer_c,
-            surface_c=surface_c + warmer_c,
-        )
 
     def _enter(self, state: State) -> None:
         self.status_owed |= state is not self.state

@@ -70,7 +70,7 @@ class VirtualPort:
 
     def open(self) -> VirtualPort:
         """Open again after `close`; OSError while unplugged."""
-        self._open = True
+        self._open = self.plugged and self.device.plugged
         self._check()
         return self
 

@@ -12,6 +12,7 @@ from firmware_protocol.quantities import BootUs
 from firmware_protocol.tmslink import messages as m
 from firmware_protocol.tmslink.link import Link
 from sim_device.device import DeviceClock
+from sim_device.faults import Rule
 from sim_device.settings import Settings
 from sim_device.tmslink_firmware import Firmware
 from sim_device.world import VirtualPort, Wire
@@ -105,6 +106,28 @@ def test_an_unplugged_port_is_an_oserror_and_the_device_sees_silence() -> None:
     port.close()
     link = hello(port.open())
     port.advance(BOOT + 100_001)
+    assert link.receive(port.read(), BootUs(port.now_us))
+
+
+def test_a_device_that_goes_from_the_bus_is_an_oserror_until_it_is_back_and_opened_again() -> None:
+    port = make_port()
+    hello(port)
+    assert isinstance(port.device, Firmware)
+    port.device.faults.add(Rule("disconnect", 200, at_us=50_000))
+    port.advance(BOOT + 49_999)
+    assert port.read()
+    port.advance(BOOT + 50_000)
+    for use in (port.read, lambda: port.write(b"x"), port.open):
+        with pytest.raises(OSError, match="unplugged"):
+            use()
+    port.advance(BOOT + 249_999)
+    with pytest.raises(OSError, match="unplugged"):
+        port.open()
+    port.advance(BOOT + 250_000)
+    with pytest.raises(OSError, match="closed"):
+        port.read()
+    link = hello(port.open())
+    port.advance(BOOT + 250_001)
     assert link.receive(port.read(), BootUs(port.now_us))
 
 
