@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.cli import DEADLINE_S, terminal
+from tests.fakes.cli import DEADLINE_S, spawn, terminal, until
 from tests.fakes.tmsd import FakeTmsd
 
 WHO = ("--operator", "AB", "--reason", "read on its display")
@@ -150,6 +150,14 @@ def test_the_four_proofs_are_one_line_each(tmsd: FakeTmsd, tmsctl: Any) -> None:
     ):
         assert line.startswith(f"✓ ok  {name} ")
     assert lines[4:] == [tmsd.self_test["detail"], "The self-test has passed."]
+
+
+def test_it_ends_when_a_session_can_follow(tmsd: FakeTmsd, runtime: Path) -> None:
+    tmsd.status["self_test"]["state"] = "running"
+    with spawn(runtime, "selftest") as command:
+        until(lambda: len(tmsd.called("status.get")) > 2)
+        tmsd.status["self_test"]["state"] = "passed"
+        assert command.wait(DEADLINE_S) == 0
 
 
 @pytest.mark.parametrize("proof", ["dead_man", "stop", "bad_frame", "ledger"])
