@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from firmware_protocol.quantities import PercentMso
@@ -125,6 +125,8 @@ LIMIT_CASES = (
     bad("ceiling-mso", plan(mso=61, mt=1_000), site=LOW_SITE),
     ok("ceiling-mt", plan(mso=60, mt=500)),
     bad("ceiling-mt", plan(mso=60, mt=499)),
+    ok("ceiling-mt", plan(mso=100, mt=834)),
+    bad("ceiling-mt", plan(mso=100, mt=833)),  # 120.05 %
     ok("interval", plan(theta(0, 1, 1))),
     bad("interval", plan(theta(0, 1, 1, 3, 19_999)), ["theta-burst"]),
     ok("interval", plan(theta(0, 2, 60_000)), ["theta-burst"]),  # between two bursts
@@ -160,6 +162,8 @@ LIMIT_CASES = (
     bad("train-rest", hot(9_599_999)),
     bad("train-rest", plan(*hot(9_599_999).trains, train(60 * SECOND), mso=100, mt=1_000)),
     ok("train-rest", plan(*hot(9_600_000).trains, train(60 * SECOND), mso=100, mt=1_000)),
+    bad("train-rest", plan(train(0), *(replace(t, onset_us=t.onset_us + 20 * SECOND)
+                                      for t in hot(9_599_999).trains), mso=100, mt=1_000)),
     bad("train-rest", plan(train(0, 10, 100_000), train(1_400_000), mso=100, mt=1_000),
         ["train-gap", "guideline-iti"]),  # 0.5 s is a rest, less is none
     ok("train-rest", plan(train(0, 10, 100_000), train(1_399_999), mso=100, mt=1_000),

@@ -308,6 +308,10 @@ GATE_CASES = (
     lets("ceiling-mt", request(block=block(60), plan_mso=PercentMso(60), mt_permille=500)),
     no("ceiling-mt", request(block=block(60), plan_mso=PercentMso(60), mt_permille=499)),
     no("ceiling-mt", request(mt_permille=0)),
+    lets("ceiling-mt", request(block=block(100), plan_mso=PercentMso(100), mt_permille=834),
+         "ceiling-mso"),
+    no("ceiling-mt", request(block=block(100), plan_mso=PercentMso(100), mt_permille=833),
+       "ceiling-mso"),  # 120.05 %
     lets("not-the-plan", request(plan_pulses_left=10)),
     no("not-the-plan", request(plan_pulses_left=9)),
     no("not-the-plan", request(plan_mso=PercentMso(49))),

@@ -245,17 +245,17 @@ def test_more_time_is_needed_above_110_percent(pct: Fraction, by_emg: bool, seco
 
 
 def test_the_rules_of_theta_burst_are_those_that_were_reviewed() -> None:
-    assert [(name, bound, value) for name, bound, value, _ in g.THETA] == [
-        ("pulses in a burst", "at most", 3),
-        ("pulse to pulse inside a burst", "at least", 20_000),
-        ("burst to burst", "at least", 200_000),
-        ("length of a train, one of several", "at most", 2_000_000),
-        ("off-time between trains", "at least", 8_000_000),
-        ("length of a train that is the only one", "at most", 40_000_000),
-        ("intensity of such a long train", "at most", 80),
-        ("intensity", "at most", 120),
-        ("pulses in a session", "at most", 1_800),
-    ]
+    assert g.THETA == (
+        ("pulses in a burst", "at most", 3, ""),
+        ("pulse to pulse inside a burst", "at least", 20_000, "us"),
+        ("burst to burst", "at least", 200_000, "us"),
+        ("length of a train, one of several", "at most", 2_000_000, "us"),
+        ("off-time between trains", "at least", 8_000_000, "us"),
+        ("length of a train that is the only one", "at most", 40_000_000, "us"),
+        ("intensity of such a long train", "at most", 80, "% of MT"),
+        ("intensity", "at most", 120, "% of MT"),
+        ("pulses in a session", "at most", 1_800, ""),
+    )
     assert (g.COLUMN_PCT, g.ITI_HIGH_ABOVE_PCT) == (10, 110)
     assert "proposed" in g.THETA_SOURCE
     assert "proposed" in g.ITI_SOURCE

@@ -105,8 +105,13 @@ def test_every_check_names_the_source_of_its_figure_and_whether_it_was_verified(
     assert "Wassermann" in checks["guideline-train"].source
     assert "Chen" in checks["guideline-train"].source
     assert "Chen" in checks["guideline-iti"].source
-    assert "device" in checks["recharge"].source
-    assert "file" in checks["not-reviewed"].source
+    for code, source in (("recharge", "the connected device's own word"),
+                         ("not-reviewed", "the protocol file")):  # fmt: skip
+        assert (checks[code].source, checks[code].verified) == (source, True)
+    unasked = judged(PLAN_CASES[0].given._replace(plan=plan(), recharge=None))
+    for code in ("recharge", "interval", "train-gap"):
+        assert (unasked[code].next_step, unasked[code].soft) == ("", False)
+    assert unasked["recharge"].verified
 
 
 DETAILS = {
@@ -136,6 +141,10 @@ def test_the_first_refusal_of_each_check_is_told_in_these_words(code: str) -> No
     assert judged(case.given)[code].detail == DETAILS[code]
 
 
+NEARLY, NEARLY_J = plan(train(0, 482, 124_000), mso=71, mt=1_000), 61_231
+"""61230.0024 J in one minute: rounded up, so that a limit never seems kept when it is not."""
+
+
 def test_other_details_say_why() -> None:
     def detail(code: str, **changes: object) -> str:
         base = next(case.given for case in PLAN_CASES if case.code == code)
@@ -149,6 +158,7 @@ def test_other_details_say_why() -> None:
     assert detail("recharge", recharge=None) == "nothing to compare without a device"
     assert detail("guideline-iti", plan=one) == "nothing to compare: there is one train"
     assert detail("guideline-train", plan=one) == "nothing to compare: no train has two pulses"
+    assert detail("energy", plan=NEARLY).startswith(f"{NEARLY_J} J in 60 s")
     assert detail("guideline-train") == f"3200000 {at}EMG, at most 3200000 allowed"
     by_eye = detail("guideline-train", by_emg=False)
     assert by_eye == f"3200000 {at}eye, at most 2900000 allowed"

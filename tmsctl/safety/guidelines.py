@@ -25,7 +25,7 @@ class Cell(NamedTuple):
     """Longest train, ms. `tested`: written `>` in the paper."""
 
     ms: int
-    tested: bool = False
+    tested: bool
 
 
 @dataclass(frozen=True, slots=True)
