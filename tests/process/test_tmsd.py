@@ -13,149 +13,16 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.fakes.guard import FakeGuard, GuardServer
+from tests.fakes.tmsd_place import DEADLINE_S, ORDER, Client, Place, until
 from tmsctl.ipc import messages as ipc
 from tmsctl.records.journal import Journal
 from tmsctl.service.guard_process import GuardProcess
 from tmsctl.service.rpc import Connection
-
-DEADLINE_S = 20.0
-ORDER = {"patient": "P1", "operator": "op", "protocol": "ctbs600", "mt": 50.0}
-
-
-def until(what: Callable[[], object], about: str) -> None:
-    """Poll until it is so; the deadline only ends a test that has failed."""
-    end = time.monotonic() + DEADLINE_S
-    while not what():
-        assert time.monotonic() < end, f"never happened: {about}"
-        select.select([], [], [], 0.005)
-
-
-class Client:
-    """One connection; `notes` are the notifications that arrived so far."""
-
-    def __init__(self, runtime: Path) -> None:
-        self.line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.line.settimeout(DEADLINE_S)
-        try:
-            self.line.connect(str(runtime / "tmsd.sock"))
-        except OSError:
-            self.line.close()
-            raise
-        self._read = self.line.makefile("rb")
-        self.notes: list[dict[str, Any]] = []
-        self._number = 0
-
-    def send(self, data: bytes) -> None:
-        self.line.sendall(data)
-
-    def receive(self) -> Any:
-        line = self._read.readline()
-        if not line:
-            raise ConnectionError("tmsd closed the connection")
-        return json.loads(line)
-
-    def ask(self, method: str, **params: object) -> int:
-        self._number += 1
-        request = {"jsonrpc": "2.0", "id": self._number, "method": method, "params": params}
-        self.send(json.dumps(request).encode() + b"\n")
-        return self._number
-
-    def answer(self, number: int) -> dict[str, Any]:
-        while (message := self.receive()).get("id") != number:
-            self.notes.append(message)
-        return message
-
-    def call(self, method: str, **params: object) -> Any:
-        answer = self.answer(self.ask(method, **params))
-        assert "error" not in answer, answer
-        return answer["result"]
-
-    def refusal(self, method: str, **params: object) -> tuple[str, int]:
-        error = self.answer(self.ask(method, **params))["error"]
-        assert error["message"].endswith(".")
-        return error["data"]["code"], error["data"]["exit"]
-
-    def start(self) -> int:
-        plan = self.call("session.prepare", **ORDER)["plan_hash"]
-        return self.call("session.start", **ORDER, plan_hash=plan)["session"]
-
-    def status(self) -> dict[str, Any]:
-        return self.call("status.get")
-
-    def until_session(self, state: str) -> None:
-        until(lambda: (self.status()["session"] or {}).get("state") == state, f"session {state}")
-
-    def close(self) -> None:
-        self._read.close()
-        self.line.close()
-
-
-class Place:
-    """A runtime and a state folder with a fake guard, and the processes that a test started."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.runtime = folder, folder / "run"
-        self.runtime.mkdir()
-        self.config = folder / "tmsctl.toml"
-        self.config.write_text(
-            f'[paths]\nruntime = "{self.runtime}"\nstate = "{folder}/state"\n'
-            '[device]\ndriver = "tmslink"\nurl = "/dev/none"\n[guard]\nsupervise = false\n'
-        )
-        self.journal = folder / "state" / "journal.sqlite"
-        self.guard = FakeGuard(step_by_step=True)
-        self.server = GuardServer(self.guard, self.runtime, pid=7, step_s=0.005)
-        self.clients: list[Client] = []
-        self.processes: list[subprocess.Popen[bytes]] = []
-        self.log = folder / "log"
-
-    def new_guard(self, pid: int, step_s: float = 0.005) -> None:
-        self.server.close()
-        self.guard = FakeGuard(step_by_step=True)
-        self.server = GuardServer(self.guard, self.runtime, pid, step_s)
-
-    def run(self, *words: str, **options: Any) -> subprocess.Popen[bytes]:
-        with self.log.open("ab") as log:
-            words = words or ("-m", "tmsctl.service.entry", "--config", str(self.config))
-            process = subprocess.Popen([sys.executable, *words], stderr=log, **options)
-        self.processes.append(process)
-        return process
-
-    def client(self) -> Client:
-        """Waits until tmsd answers and sees its guard."""
-
-        def connected() -> bool:
-            try:
-                self.clients.append(Client(self.runtime))
-            except OSError:
-                return False
-            return True
-
-        until(connected, "tmsd listens")
-        client = self.clients[-1]
-        until(lambda: client.status()["guard"]["state"] != "absent", "the guard is seen")
-        return client
-
-    def logged(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
-
-    def close(self) -> None:
-        for client in self.clients:
-            client.close()
-        for process in self.processes:
-            process.kill()
-            process.wait()
-            for stream in (process.stdin, process.stdout):
-                if stream is not None:
-                    stream.close()
-        self.server.close()
 
 
 @pytest.fixture
@@ -194,7 +61,7 @@ def test_status_has_exactly_the_agreed_names(tmsd: Place) -> None:
     client.start()
     status = client.status()
     names = {key: set(value) for key, value in status.items() if isinstance(value, dict)}
-    assert set(status) == {*names, "time", "journal_error"}
+    assert set(status) == {*names, "time", "journal_error", "clock_confirmed"}
     assert names == {
         "guard": {"state", "cycle", "overruns", "late_max_us", "timing", "causes"},
         "device": {"connected", "link", "model", "serial", "state", "status_age_ms",
@@ -203,7 +70,8 @@ def test_status_has_exactly_the_agreed_names(tmsd: Place) -> None:
         "intensity": {"planned_mso", "realised_mso"},
         "session": {"id", "patient", "operator", "protocol", "state", "planned", "delivered",
                     "skipped", "unknown", "train", "trains", "waiting", "next_train_s", "left_s",
-                    "elapsed_s"},
+                    "elapsed_s", "presence_s"},
+        "self_test": {"state", "age_s"},
     }  # fmt: skip
     info = client.call("system.info")
     assert set(info) == {"version", "pid", "config", "guard_pid", "timing", "journal"}
@@ -367,8 +235,10 @@ def test_ready_is_told_to_the_service_manager_and_then_signs_of_life(
 
 def test_of_two_who_start_at_once_one_wins(tmsd: Place) -> None:
     clients = [tmsd.client(), tmsd.client()]
-    plan = clients[0].call("session.prepare", **ORDER)["plan_hash"]
-    numbers = [client.ask("session.start", **ORDER, plan_hash=plan) for client in clients]
+    clients[0].self_test()
+    starts = [client.prepare(patient=f"P{n}") for n, client in enumerate(clients)]
+    asked = zip(clients, starts, strict=True)
+    numbers = [client.ask("session.start", **params) for client, params in asked]
     answers = [client.answer(n) for client, n in zip(clients, numbers, strict=True)]
     [won] = [answer for answer in answers if "result" in answer]
     [lost] = [answer for answer in answers if "error" in answer]
@@ -401,23 +271,24 @@ def test_pause_is_confirmed_by_the_guard_and_stop_ends_in_good_order(tmsd: Place
     assert tmsd.guard.fired[number] == fired
     until(lambda: client.status()["guard"]["state"] == "idle", "the guard is idle")
     assert not tmsd.server.stops  # STOP is for persons: it latches
-    assert client.start() == number + 1
+    assert client.start("P2") == number + 1
 
 
 def test_what_the_guard_refuses_reaches_whoever_asked(tmsd: Place) -> None:
     client = tmsd.client()
     tmsd.guard.refuse[ipc.Run] = ("rate-60s", "601 pulses in 60 s, at most 600 allowed.")
-    plan = client.call("session.prepare", **ORDER)["plan_hash"]
-    assert client.refusal("session.start", **ORDER, plan_hash=plan) == ("rate-60s", 16)
+    client.self_test()
+    assert client.refusal("session.start", **client.prepare()) == ("rate-60s", 16)
     record = client.call("session.show")
     assert (record["state"], record["end_code"]) == ("stopped", "rate-60s")
 
 
 def test_a_guard_that_does_not_answer_a_start_ends_the_session(tmsd: Place) -> None:
     client = tmsd.client()
-    plan = client.call("session.prepare", **ORDER)["plan_hash"]
+    client.self_test()
+    start = client.prepare()
     real, tmsd.guard.hear = tmsd.guard.hear, lambda item: []
-    assert client.refusal("session.start", **ORDER, plan_hash=plan) == ("guard-silent", 2)
+    assert client.refusal("session.start", **start) == ("guard-silent", 2)
     tmsd.guard.hear = real
     assert client.call("session.show")["end_code"] == "guard-silent"
 
@@ -428,13 +299,15 @@ def test_a_lost_guard_interrupts_the_session_and_the_next_guard_is_taken(tmsd: P
     client.until_session("running")
     until(lambda: tmsd.guard.fired[number] > 5, "pulses")
     fired = tmsd.guard.fired
-    tmsd.new_guard(pid=8)
+    tmsd.new_guard(pid=8, same_device=True)
     client.until_session("interrupted")
     until(lambda: client.call("system.info")["guard_pid"] == 8, "the next guard")
     record = client.call("session.show")
     assert record["end_code"] == "guard-lost"
     assert record["delivered"] + record["unknown"] >= fired[number]
-    assert client.start() == number + 1
+    start = client.prepare(patient="P2")
+    assert client.refusal("session.start", **start) == ("self-test-missing", 16)
+    assert client.start("P2") == number + 1
 
 
 def test_sigterm_ends_the_session_makes_the_guard_unload_and_keeps_the_dose(tmsd: Place) -> None:
@@ -463,11 +336,11 @@ def test_a_full_disk_in_a_session_stops_it_and_is_said_everywhere(tmsd: Place) -
     assert "cannot be written" in client.status()["journal_error"]
     with tmsd.server.lock:
         fired = tmsd.guard.fired[number]
-        assert tmsd.guard.snapshot().session == ipc.Session.NONE
+        assert any(isinstance(item, ipc.Fail) for item in tmsd.guard.heard)
+        assert tmsd.guard.state == ipc.GuardState.SAFE
         tmsd.guard.play()
         assert tmsd.guard.fired[number] == fired
-    plan = client.call("session.prepare", **ORDER)["plan_hash"]
-    assert client.refusal("session.start", **ORDER, plan_hash=plan) == ("journal-failed", 1)
+    assert client.refusal("session.start", **client.prepare()) == ("journal-failed", 1)
     record = client.call("session.show")
     assert record["delivered"] + record["unknown"] >= fired
     assert any(line["event"] == "session.journal-failed" for line in tmsd.logged())
@@ -563,9 +436,17 @@ def test_sigkill_at_any_instant_loses_no_delivered_pulse(place: Place, seed: int
         pid = int(forks.stdout.readline())
         client = place.client()
         client.call("guard.acknowledge")
-        plan = client.call("session.prepare", **ORDER)["plan_hash"]
-        client.ask("session.start", **ORDER, plan_hash=plan)
-        select.select([], [], [], chance.random() * 0.12)
+        counter = client.call("ledger.list")["counter"]
+        if not counter["agrees"]:  # a pulse whose intent is on disk, but not its guard's outcome
+            client.call(
+                "ledger.accept_counter", serial=counter["serial"], operator="op", reason="kill"
+            )
+        client.self_test()
+        before = place.guard.fired.total()
+        client.ask("session.start", **client.prepare(patient=f"P{kill}"))
+        if chance.random() < 0.6:  # the others are killed on the way to the first pulse, or later
+            until(lambda n=before: place.guard.fired.total() > n, "a pulse")
+        select.select([], [], [], chance.random() * 0.06)
         os.kill(pid, signal.SIGKILL)
         until(lambda pid=pid: not Path(f"/proc/{pid}").exists(), "tmsd is dead")
         until(lambda: place.server._client is None, "the guard has seen it")
