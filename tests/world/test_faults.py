@@ -239,3 +239,27 @@ def test_no_grant_no_pulse() -> None:
     rig.run(3 * SECOND)
     assert isinstance(rig.guard.state, Idle)
     assert rig.service.codes()[-1] == "armed-idle"
+
+
+def test_an_extra_pulse_inside_a_block_is_noticed_before_the_block_ends() -> None:
+    rig = Rig()
+    rig.start(compiled("ctbs600"))
+    rig.run(2 * SECOND)
+    rig.firmware.faults.add(Rule("extra_pulse", at_us=0, times=1))
+    rig.run_until(lambda: rig.is_safe, 1 * SECOND)
+    extra = next(p for p in rig.pulses if p["cause"] == "extra")
+    assert rig.now - rig.clock.host(int(str(extra["t_us"]))) <= 60 * MS
+    assert set(rig.service.codes()) & {"stranger-pulse", "counter"}
+
+
+def test_a_link_that_latched_is_acknowledged_and_serves_again() -> None:
+    rig = Rig()
+    rig.start(compiled("ctbs600"))
+    rig.service.say(ipc.Pause(1))
+    rig.run(100 * MS)
+    rig.guard.device.link_watch.error(rig.now)
+    rig.guard.device.link_watch.error(rig.now)
+    rig.run(100 * MS)
+    assert rig.is_safe
+    assert rig.service.codes()[-1] == "link-errors"
+    recover(rig)

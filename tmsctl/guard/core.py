@@ -313,7 +313,7 @@ class Guard:
         self._acknowledge_asked = False
         # What has happened is acknowledged; only what is still so can keep the latch.
         facts = facts_of(self, 0, now)._replace(
-            stopped_by=None, strangers=0, status=self.device.status_without_fault
+            stopped_by=None, strangers=0, link_errors=0, status=self.device.status_without_fault
         )
         verdict = rules.watch(facts, self.limits_in_force, now)
         cause = self._step(machine.Acknowledged(verdict), now).causes[0]

@@ -53,6 +53,7 @@ class DeviceView:
         self.count: int | None = None  # device's counter, as far as every pulse is accounted for
         self._serial = serial
         self._report = report
+        self._heard_at = BootUs(0)  # of the newest status, when it arrived
         self._arm_ticket: Ticket | None = None
         self._arm_refused: Trip | None = None
         self._orphan: Playback | None = None  # unloaded, but one of its blocks has no outcome yet
@@ -104,7 +105,8 @@ class DeviceView:
         if self.count is None:
             return None
         block = self._open(play)
-        return CounterRange(self.count, self.count + (block.block.pulses if block else 0))
+        due = block.due_by(self._heard_at) if block else 0
+        return CounterRange(self.count, self.count + due)
 
     def unresolved_since(self, play: Playback | None) -> BootUs | None:
         block = self._open(play)
@@ -133,6 +135,7 @@ class DeviceView:
     def note(self, event: DriverEvent, play: Playback | None, now: BootUs) -> None:
         match event:
             case DeviceStatus():
+                self._heard_at = now
                 self._note_status(event, play)
             case PulseSeen():
                 self._note_pulse(event, play)
@@ -201,6 +204,8 @@ class DeviceView:
             self.count = pulse.pulse_count if self.count is None else self.count + 1
             self._report.pulse(0, 0, pulse, surface_dc)
             return
+        if self.count is not None:  # more than the place tells: another pulse left before it
+            self.strangers += max(0, pulse.pulse_count - self.count - pulse.place - 1)
         self.realised_permille = pulse.mso_permille
         self.didt_a_per_us = pulse.didt_a_per_us
         block.places.append(pulse.place)

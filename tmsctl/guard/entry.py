@@ -12,7 +12,7 @@ from pathlib import Path
 from drivers import registry
 from drivers.contract import Envelope, Stimulator, Transport
 from drivers.transport.recorder import RecordingTransport
-from firmware_protocol.quantities import SECOND, BootUs
+from firmware_protocol.quantities import BootUs
 from tmsctl.guard import realtime
 from tmsctl.guard.core import Guard
 from tmsctl.guard.flight import FlightRecorder
@@ -131,6 +131,6 @@ def _known_since(marker: Path, ended: Path) -> BootUs:
     try:
         return BootUs(min(int(ended.read_text()), realtime.now()))
     except FileNotFoundError:
-        return BootUs(-60 * SECOND)  # the first one since the computer was started
+        return BootUs(0)  # the first one since the computer was started
     except (OSError, ValueError):
         return realtime.now()

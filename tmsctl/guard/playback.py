@@ -11,6 +11,9 @@ from tmsctl.safety.dose import PulseTimes
 from tmsctl.safety.limits import Limits
 from tmsctl.stimulation.plan import Plan, Slice
 
+CLOCK_ERROR_US = 2 * MS
+"""What the device's clock may be off by, as the driver estimates it."""
+
 START_AFTER_US = 100 * MS
 """From ready, or from a missed moment, to the next first pulse, beyond the driver's lead."""
 
@@ -42,6 +45,18 @@ class OpenBlock:
     @property
     def end_at(self) -> BootUs:
         return BootUs(self.start_at + self.block.span_us)
+
+    def due_by(self, now: BootUs) -> int:
+        """Pulses that can have left by now, clock error allowed for."""
+        block, passed = self.block, now + CLOCK_ERROR_US - self.start_at
+        if passed < 0:
+            return 0
+        bursts = passed // block.burst_period_us if block.bursts > 1 else 0
+        if bursts >= block.bursts:
+            return block.pulses
+        per, rest = block.pulses_per_burst, passed - bursts * block.burst_period_us
+        begun = rest // block.interval_us + 1 if per > 1 else 1
+        return bursts * per + min(per, begun)
 
 
 @dataclass(slots=True)

@@ -278,7 +278,7 @@ WATCH: Final[tuple[WatchRow, ...]] = (
              "", lambda f, _now: None if f.device_known is None else int(not f.device_known)),
     WatchRow("status-age", "H20 H22", Action.SAFE, False, _status_age,
              "status_age_max_us", _status_age_us),
-    WatchRow("link-errors", "H21 H22", Action.SAFE, False, _link_errors,
+    WatchRow("link-errors", "H21 H22", Action.SAFE, True, _link_errors,
              "link_errors_max", lambda f, _now: f.link_errors),
     WatchRow("disarmed-itself", "H30 H33", Action.SAFE, False, _disarmed_itself,
              "", _shown("state")),
