@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -224,3 +227,15 @@ def test_a_tmsd_that_was_started_again_still_knows_the_clock_and_the_self_test(
     again.call("guard.acknowledge")
     assert again.status()["clock_confirmed"] is True
     assert again.call("session.start", **again.prepare()) == {"session": 1}
+
+
+def test_the_program_on_the_page_runs_a_session(place: Place, tmp_path: Path) -> None:
+    place.client()  # waits until the guard is seen
+    page = Path(__file__).parents[2] / "docs" / "api.md"
+    [code] = re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    (tmp_path / "program.py").write_text(code)
+    words = [sys.executable, str(tmp_path / "program.py"), str(place.runtime)]
+    ended = subprocess.run(words, capture_output=True, timeout=50, check=False)
+    assert ended.returncode == 0, ended.stderr.decode()
+    assert ended.stdout.decode().splitlines()[-1] == "600"
+    assert place.guard.fired.total() == 600

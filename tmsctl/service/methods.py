@@ -40,7 +40,7 @@ _LIMIT_OF: Final = {
 
 
 class Methods:
-    """By name. Nothing here decides anything; RefusedError is the engine's no."""
+    """`table` has them by name. Nothing here decides anything; RefusedError is the engine's no."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Methods:
     ) -> None:
         self._config, self._engine, self._journal = config, engine, journal
         self._confirm, self._boot_us, self._utc = waiters.confirm, boot_us, utc
-        self._methods: dict[str, tuple[type[api.Params], Handler]] = {
+        self.table: dict[str, tuple[type[api.Params], Handler]] = {
             "system.info": (api.Nothing, self._info),
             "status.get": (api.Nothing, self._status),
             "status.subscribe": (api.Nothing, self._subscribe),
@@ -76,9 +76,9 @@ class Methods:
 
     async def call(self, connection: Connection, method: str, params: dict[str, Any]) -> BaseModel:
         """The result; UnknownMethodError, BadParamsError or RefusedError."""
-        if method not in self._methods:
+        if method not in self.table:
             raise UnknownMethodError(method)
-        model, handler = self._methods[method]
+        model, handler = self.table[method]
         try:
             valid = model.model_validate(params)
         except ValidationError as error:
