@@ -251,6 +251,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Breaks the safety core on purpose.")
     parser.add_argument("--only", default="", help="files whose path, or mutants whose id, has it")
     parser.add_argument("--sample", type=int, default=1, metavar="N", help="every Nth mutant only")
+    parser.add_argument("--critical", action="store_true", help="only those that must not survive")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--keep", action="store_true", help="leave the copy behind")
     options = parser.parse_args()
@@ -278,12 +279,16 @@ def main() -> int:
                 continue
             for file in files:
                 source = (place / file).read_text(encoding="utf-8")
-                chosen = [m for m in mutants_of(file, source) if options.only in m.id]
+                chosen = [
+                    m
+                    for m in mutants_of(file, source)
+                    if options.only in m.id and m.critical >= options.critical
+                ]
                 for mutant in chosen[:: options.sample]:
                     runner.start(mutant, target)
             runner.finish()
         took_s = time.monotonic() - began
-    whole = not options.only and options.sample == 1
+    whole = not (options.only or options.critical) and options.sample == 1
     wrong += report(runner.ended, accepted, least, took_s, whole=whole)
     sys.stderr.writelines(f"{sentence}\n" for sentence in wrong)
     return 1 if wrong else 0
