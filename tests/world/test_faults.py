@@ -263,3 +263,20 @@ def test_a_link_that_latched_is_acknowledged_and_serves_again() -> None:
     assert rig.is_safe
     assert rig.service.codes()[-1] == "link-errors"
     recover(rig)
+
+
+def test_a_coil_that_was_plugged_in_later_is_taken_for_what_it_is() -> None:
+    rig = Rig()
+    rig.self_test()
+    unit = rig.firmware.machine.unit
+    unit.coil_type = 0
+    rig.guard.driver.acknowledge(rig.now)  # the connection is made without a coil
+    rig.run(500 * MS)
+    rig.load(compiled("ctbs600"))
+    rig.ask_to_run()
+    rig.run(100 * MS)
+    assert [m.code for m in rig.service.told if isinstance(m, ipc.Refused)] == ["coil-changed"]
+    unit.coil_type = 2
+    rig.run(500 * MS)
+    rig.ask_to_run()
+    rig.run_until(lambda: rig.guard.energised, 1 * SECOND)

@@ -305,8 +305,8 @@ class Guard:
         elif isinstance(self.state, Idle):
             if self.device.may_be_armed:
                 self.driver.disarm(now)
-            elif self.device.latched_by_us:
-                self.driver.acknowledge(now)
+            elif self.device.latched_by_us or self.device.has_another_coil:
+                self.driver.acknowledge(now)  # a new session, and the coil is told anew
         return True
 
     def _acknowledge(self, now: BootUs) -> None:

@@ -90,6 +90,14 @@ class DeviceView:
         return status is not None and status.state is DeviceState.LATCHED and not status.fault
 
     @property
+    def has_another_coil(self) -> bool:
+        """Another one than when the connection was made, or none."""
+        status, identity = self.status, self.identity
+        return (
+            status is not None and identity is not None and (status.coil_type != identity.coil_type)
+        )
+
+    @property
     def status_without_fault(self) -> DeviceStatus | None:
         return None if self.status is None else self.status._replace(fault="")
 
