@@ -32,8 +32,10 @@ FRAME_KINDS: Final = {  # kind: the highest probability for each frame
     "jitter": 0.5,
 }
 LINE_KINDS: Final = ("garbage", "rx_garbage")
-SPELLS: Final = ("silent", "rx_silent", "late", "rx_late", "revolving", "rx_revolving", "wrong_baud",
-                 "rx_wrong_baud", "echo")  # fmt: skip
+SPELLS: Final = (
+    "silent", "rx_silent", "late", "rx_late", "revolving", "rx_revolving", "wrong_baud",
+    "rx_wrong_baud", "echo",
+)  # fmt: skip
 DEVICE_ONCE: Final = (
     "refuse", "false_refusal", "false_ack", "no_reply", "wrong_reply", "reply_late",
     "missing_pulse", "phantom_pulse", "extra_pulse", "spontaneous_pulse", "disarms_itself",
@@ -64,7 +66,7 @@ class Chaos:
             for way in ("", "rx_")
             if way + kind in KINDS and self.rng.random() < 0.5
         }
-        self.calm_us = self.rng.choice((3, 8, 20)) * SECOND  # mean length of a calm stretch
+        self.calm_us = self.rng.choice((4, 12, 40)) * SECOND  # mean length of a calm stretch
 
     def rage(self, duration_us: int) -> None:
         """Calm stretches, each followed by one or a few faults."""
@@ -88,6 +90,9 @@ class Chaos:
             self.inject(Rule(kind, for_us=self._spell_us(), value=_value(kind, self)))
 
     def inject(self, rule: Rule) -> None:
+        """What is wrong already does not go wrong again."""
+        if rule.kind in self.world.firmware.faults.in_force():
+            return
         self.world.firmware.faults.add_from_now(rule, self.world.device_us())
 
     def _spell_us(self) -> int:
@@ -110,6 +115,7 @@ class Chaos:
         world.to_device.cut = world.to_host.cut = False
         world.port.plugged = True
         world.disk_us = 0
+        world.cool_coil()
         world.run(1 * SECOND)  # whatever still lies there comes back
 
     # -- the computer ------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,9 +18,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture
-def odometer(pytestconfig: pytest.Config) -> Iterator[Odometer]:
+def odometer(pytestconfig: pytest.Config) -> Odometer:
     """Add what was simulated."""
-    yield pytestconfig.stash[_TOTAL]
+    return pytestconfig.stash[_TOTAL]
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -197,6 +197,7 @@ class Habits:
     mistakes: float = 0.1  # of starts
     meddles: float = 0.05  # pauses, ends, STOPs, per look at a running session
     forgets: float = 0.05  # a sign of presence
+    too_hot_dc: int = 370  # a device that was too hot arms again 3 C below its limit
     think_us: tuple[int, int] = (200 * MS, 2 * SECOND)
 
 
@@ -209,6 +210,7 @@ class Operator:
         self.careful = False  # no more mistakes, nothing but getting on
         self.patient = 0
         self.told = ""  # code of the last refusal
+        self._refused_to_resume = 0
         self._used = ""  # a confirmation that was good once
         self._do(self._work())
         self._do(self._show_presence())
@@ -242,6 +244,8 @@ class Operator:
                 continue
             elif snapshot is None or not snapshot.connected:
                 continue  # a person waits until the device is shown
+            elif snapshot.surface_dc > self.habits.too_hot_dc and engine.open is None:
+                continue  # and until the coil has cooled
             elif snapshot.state == GuardState.SAFE:
                 yield from self._answer_to(self.desk.acknowledge())
             elif snapshot.self_test == SelfTestState.RUNNING:
@@ -336,8 +340,12 @@ class Operator:
         session = engine.open
         assert session is not None
         if session.state is State.PAUSED and not session.pausing:
-            if snapshot.state == GuardState.IDLE:
+            if self._refused_to_resume >= 2:  # it will not do; another session may
+                self._refused_to_resume = 0
+                self.desk.end()
+            elif snapshot.state == GuardState.IDLE:
                 yield from self._answer_to(self.desk.resume())
+                self._refused_to_resume += self.told not in ("ok", "guard-busy")
         elif session.state is State.RUNNING and self._chance(self.habits.meddles):
             deed = self.rng.choice(("pause", "pause", "stop", "stop", "end", "leave", "again"))
             if deed == "again":

@@ -7,17 +7,21 @@ import struct
 from collections import defaultdict
 from typing import Any, Final
 
-from tests.world.evidence import MS, Evidence, clock, events, injected, intended
+from tests.world.evidence import INTENDED, MS, Evidence, clock, events, injected, intended
 
 DEAD_MAN_US: Final = 50 * MS
 SLACK_US: Final = 100
 """Clocks 500 ppm apart over 50 ms are 25 us; roundings add a few."""
 
 
+TOLD_WITHIN_US: Final = 150 * MS
+"""A host that does not yet know that the device disarmed by itself goes on permitting so long."""
+
+
 def dead_man(e: Evidence) -> list[str]:
     """O5: each pulse within 50 ms after an accepted beat that permitted it; else disarmed."""
     found = []
-    fed_at, permit_us, armed = -DEAD_MAN_US, 0, False
+    fed_at, permit_us, armed, disarmed_at, booted_us = -DEAD_MAN_US, 0, False, -1, 0
     beats = iter(e["heard"])
     beat = next(beats, None)
     clocks_hold = not injected(e, "clock_jump")
@@ -28,16 +32,22 @@ def dead_man(e: Evidence) -> list[str]:
                 if armed and at_us - fed_at > DEAD_MAN_US + SLACK_US:
                     found.append(f"armed from {clock(fed_at)} to {clock(at_us)} without a beat")
                 fed_at, permit_us = at_us, values[3] if name == "Beat" else 0
+                if permit_us and not armed and at_us - disarmed_at > TOLD_WITHIN_US:
+                    found.append(f"a beat permits pulses at {clock(at_us)}, nothing is armed")
             beat = next(beats, None)
         event, at_us = line["event"], line["at_us"]
         late = at_us - fed_at > DEAD_MAN_US + SLACK_US
         if event == "pulse":
-            permitted = line["t_us"] <= permit_us or not clocks_hold
-            if line["cause"] in ("train", "fire") and (late or not permitted):
+            permitted = line["t_us"] - booted_us <= permit_us or not clocks_hold
+            if line["cause"] in INTENDED and (late or not permitted):
                 found.append(f"pulse at {clock(at_us)}; the last beat was at {clock(fed_at)}")
             continue
         if armed and late and event != "arm":
             found.append(f"armed until {clock(at_us)}; the last beat was at {clock(fed_at)}")
+        if event == "boot":
+            booted_us = line["t_us"]  # its clock begins again
+        if armed and event != "arm":
+            disarmed_at = at_us
         armed = event == "arm"
     return found
 
@@ -91,6 +101,9 @@ _FORMS: Final = {  # code: name, payload; written down again here from docs/tmsl
     0x07: ("Stop", "<"),
     0x08: ("Beat", "<IQQQH"),
 }
+_OF_ANY_SESSION: Final = ("Hello", "Stop")
+"""Both only make safe, and are taken whatever session and number they name."""
+
 _BITS: Final = tuple(bytes(byte >> bit & 1 for byte in range(256)) for bit in range(8))
 
 
@@ -159,15 +172,17 @@ def channel(e: Evidence) -> list[str]:
                     found.append(f"a {name} with a wrong checksum was sent at {clock(at_us)}")
                 continue
             values = struct.unpack(form, body[9:-4])
-            sent.setdefault((name, session, sequence, *values), at_us)
+            of = () if name in _OF_ANY_SESSION else (session, sequence)
+            sent.setdefault((name, of, values), at_us)
     newest: dict[int, int] = {}
     for at_us, _, name, session, sequence, values in e["heard"]:
         if name == "RawStop":
             continue
-        sent_at = sent.get((name, session, sequence, *(values or ())))
+        of = () if name in _OF_ANY_SESSION else (session, sequence)
+        sent_at = sent.get((name, of, values or ()))
         if sent_at is None or sent_at > at_us:
             found.append(f"{name} acted upon at {clock(at_us)} was never sent")
-        elif name not in ("Hello", "Stop") and sequence <= newest.get(session, 0):
+        elif name not in _OF_ANY_SESSION and sequence <= newest.get(session, 0):
             found.append(f"{name} {sequence} at {clock(at_us)} came after {newest[session]}")
         newest[session] = max(newest.get(session, 0), sequence)
     return found
@@ -181,15 +196,16 @@ def commands(e: Evidence) -> list[str]:
     """O13: each pulse belongs to one place of one lease that was commanded once."""
     found = []
     leases: dict[tuple[int, int], tuple[str, Any]] = {}
-    for at_us, _, name, session, _, values in e["heard"]:
-        if name in ("Train", "Fire"):
-            if (session, values[0]) in leases:
-                pass  # refused by the device, or acted upon twice: its pulses will tell
+    for _, _, name, session, _, values in e["heard"]:
+        if name in ("Train", "Fire"):  # of two with one number the pulses will tell
             leases.setdefault((session, values[0]), (name, values))
     used: set[tuple[int, int, int]] = set()
     strange = {kind: injected(e, f"{kind}_pulse") for kind in ("spontaneous", "extra")}
-    clocks_hold = not injected(e, "clock_jump")
-    for pulse in events(e, "pulse"):
+    clocks_hold, booted_us = not injected(e, "clock_jump"), 0
+    for pulse in events(e, "pulse", "boot"):
+        if pulse["event"] == "boot":
+            booted_us = pulse["t_us"]
+            continue
         at_us, cause = pulse["at_us"], pulse["cause"]
         if cause in strange:
             if not any(line["at_us"] <= at_us for line in strange[cause]):
@@ -206,7 +222,7 @@ def commands(e: Evidence) -> list[str]:
         name, values = leases[key]
         bursts, period, size, gap = (1, 0, 1, 0) if name == "Fire" else values[3:7]
         burst, at = divmod(pulse["place"], size)
-        due = values[1] + burst * period + at * gap
+        due = values[1] + booted_us + burst * period + at * gap
         if burst >= bursts:
             found.append(f"pulse at {clock(at_us)}: beyond its lease")
         elif clocks_hold and not 0 <= pulse["t_us"] - due <= LATE_US and name == "Train":

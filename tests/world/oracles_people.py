@@ -59,6 +59,10 @@ def ledger(e: Evidence) -> list[str]:
         if counted < left[number]:
             found.append(f"intent {number}: {left[number]} pulses left, {counted} count")
         certain = outcome is not None and outcome["outcome"] != "unknown"
+        if outcome is not None and not certain and number not in resolved:
+            whole = intent["pulses"] - outcome["skipped"]
+            if counted < whole:
+                found.append(f"intent {number}: unknown, but {counted} of {whole} pulses count")
         if certain and sure and counted != left[number]:
             found.append(f"intent {number}: {left[number]} pulses left, {counted} told")
         if left[number] > intent["pulses"]:
@@ -108,7 +112,8 @@ _FORBIDDEN: Final = (
     ("a pulse where nothing was armed", r"(?:^|[drzXE])[^a]*p"),
     ("a pulse without presence", r"(?:^|N)[^P]*p"),
 )
-SHOWN_MAX: Final = 3
+SELF_TEST_MSO: Final = 1
+CYCLE_GAP_US: Final = 40 * MS
 
 
 def permission(e: Evidence) -> list[str]:
@@ -123,19 +128,24 @@ def permission(e: Evidence) -> list[str]:
     text = "".join(letter for _, letter in letters)
     found = []
     for what, pattern in _FORBIDDEN:
-        hits = list(re.finditer(f"(?=({pattern}))", text))[:SHOWN_MAX]
-        for hit in hits:
-            at_us = letters[hit.end(1) - 1][0]
-            found.append(f"{what} at {clock(at_us)}: ...{hit.group(1)[-40:]}")
-            break
+        hit = re.search(pattern, text)
+        if hit is not None:
+            at_us = letters[hit.end() - 1][0]
+            found.append(f"{what} at {clock(at_us)}: ...{hit.group()[-40:]}")
     return found
 
 
 def _from_device(e: Evidence) -> list[tuple[int, str]]:
     names = {"disarm": "d", "remote": "r", "boot": "z"}
     letters = [(line["at_us"], names[line["event"]]) for line in events(e, *names)]
-    letters += [(line["at_us"], "a" if line["mso"] > 1 else "q") for line in events(e, "arm")]
     letters += [(pulse["at_us"], "p") for pulse in intended(e)]
+    # What was asked for, not what the device made of it, tells a self-test from a session.
+    asked = iter([(at, values[0]) for at, _, name, _, _, values in e["heard"] if name == "Arm"])
+    wish, after = (0, 0), next(asked, None)
+    for line in events(e, "arm"):
+        while after is not None and after[0] <= line["at_us"]:
+            wish, after = after, next(asked, None)
+        letters.append((line["at_us"], "a" if wish[1] > SELF_TEST_MSO else "q"))
     return letters
 
 
@@ -172,10 +182,15 @@ def _from_world(e: Evidence) -> list[tuple[int, str]]:
     letters = [(life["from_us"], "g") for life in e["guards"]]
     for hazard in e["hazards"]:
         least, after = _MUST_STOP.get(hazard["what"], (0, 0))
-        if after and max(0, hazard["until_us"] - hazard["at_us"]) >= least:
+        lasted = max(0, hazard["until_us"] - hazard["at_us"])
+        if after and lasted >= least:
             letters.append((hazard["at_us"] + after, "X"))
-    for line in injected(e, *_DEVICE_MUST_STOP):
-        letters.append((line["at_us"] + _DEVICE_MUST_STOP[line["kind"]], "X"))
+        elif hazard["what"] == "guard-stall" and lasted > CYCLE_GAP_US:  # the guard sees it itself
+            letters.append((hazard["until_us"] + SLACK_US, "X"))
+    letters += [
+        (line["at_us"] + _DEVICE_MUST_STOP[line["kind"]], "X")
+        for line in injected(e, *_DEVICE_MUST_STOP)
+    ]
     return letters
 
 
@@ -224,7 +239,8 @@ def _explained(e: Evidence, ask: Line) -> bool:
     done = [(h["at_us"], h["until_us"]) for h in e["hazards"]]
     done += [(line["at_us"], 0) for line in events(e, "injected", "dead_man", "boot")]
     done += [(a["at_us"], 0) for a in e["asks"] if a["what"] == "stop"]
-    return any(since <= at <= until or at <= since <= end for at, end in done)
+    heated = any(line["at_us"] <= until for line in injected(e, "coil_hot", "coil_heats"))
+    return heated or any(since <= at <= until or at <= since <= end for at, end in done)
 
 
 def _on_time(

@@ -52,7 +52,7 @@ class World:
 
     def __init__(
         self,
-        seed: int,
+        rng: random.Random,
         folder: Path,
         settings: Settings | None = None,
         site: Limits = GENERAL,
@@ -60,8 +60,7 @@ class World:
         rules: Iterable[Rule] = (),
     ) -> None:
         """`folder`: where the journal is kept; empty at first."""
-        self.seed, self.folder, self.site, self.library = seed, folder, site, dict(library)
-        self.rng = random.Random(seed)
+        self.rng, self.folder, self.site, self.library = rng, folder, site, dict(library)
         self.now = START_US
         self.idle_us = 0  # of it, passed in one leap with everything switched off
         self.faults: Counter[str] = Counter()  # of host, clock and disk, by kind
@@ -302,6 +301,11 @@ class World:
     def step_wall_clock(self, by_us: int) -> None:
         """Somebody, or a time server, sets the wall clock."""
         self.wall_off_us += by_us
+
+    def cool_coil(self) -> None:
+        """Somebody takes another coil of the same type."""
+        self.hazards.append({"at_us": self.now, "what": "cool-coil", "until_us": 0})
+        self.firmware.machine.unit.jump_to(self.settings.room_dc, self.device_us())
 
     def stop(self, by: str = "test") -> bool:
         """STOP reaches the guard's socket; its cycle runs at once, if it can run at all."""

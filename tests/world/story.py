@@ -1,9 +1,10 @@
-"""One seed, one story: a world, an operator, a random part of all faults; then calm, then judges."""
+"""One seed, one story: a world, an operator, a part of all faults; then calm, then the judges."""
 
 from __future__ import annotations
 
 import gc
 import hashlib
+import random
 import shutil
 import sqlite3
 import sys
@@ -81,8 +82,15 @@ class _Story:
     def __init__(self, seed: int, spec: Spec, folder: Path) -> None:
         self.seed, self.spec = seed, spec
         site: Limits = site_limits(dict(spec.site))
-        self.world = World(seed, folder, spec.settings or Settings(), site, LIBRARY)
-        rng = self.world.rng
+        rng = random.Random(seed)
+        settings = spec.settings or Settings(
+            drift_ppm=rng.randrange(-500, 501),
+            cooled=rng.randrange(2),
+            room_dc=rng.randrange(190, 270),
+            coil_start_dc=rng.randrange(190, 330),
+            pulse_count=rng.choice((0, 5_000, 2_000_000)),
+        )
+        self.world = World(rng, folder, settings, site, LIBRARY)
         habits = spec.habits or Habits(
             protocols=tuple(rng.sample(SHORT, 3)),
             thresholds=tuple(rng.randrange(300, 830) / 10 for _ in range(3)),
