@@ -43,7 +43,6 @@ SESSION: Json = {
     "id": 1, "patient": "P001", "operator": "AB", "protocol": "ctbs600", "state": "running",
     "planned": 600, "delivered": 0, "skipped": 0, "unknown": 0, "train": 1, "trains": 1,
     "waiting": "", "next_train_s": 0.0, "left_s": 40.0, "elapsed_s": 0.0, "presence_s": 0.5,
-    "why": "",
 }  # fmt: skip
 
 CHECK: Json = {"ok": True, "soft": False, "verified": False, "source": "a table", "next": ""}
@@ -161,6 +160,13 @@ class FakeTmsd:
             self.status["guard"]["causes"].append({"code": code, "detail": detail})
             if self.status["session"] is not None:
                 self.status["session"]["state"] = "paused"
+            self._tell("transition", code, detail)
+
+    def disarm(self, code: str, detail: str) -> None:
+        """The guard disarms without a latch, which pauses the session."""
+        with self._lock:
+            self.status["guard"]["state"] = self.status["device"]["state"] = "idle"
+            self.status["session"]["state"] = "paused"
             self._tell("transition", code, detail)
 
     def called(self, method: str) -> list[Json]:

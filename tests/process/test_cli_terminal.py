@@ -110,3 +110,12 @@ def test_ctrl_c_is_stop_and_ctrl_z_does_not_take_it_away(tmsd: FakeTmsd, runtime
         assert termios.tcgetattr(station.far_end) == before
     assert tmsd.stops == [f"STOP cli ctrl-c uid={os.getuid()}".encode()]
     assert len(tmsd.called("session.present")) == 1
+
+
+def test_a_paused_session_says_why_the_guard_paused_it(tmsd: FakeTmsd, runtime: Path) -> None:
+    with terminal(runtime, *START, "--yes") as station:
+        station.until("RUNNING: ")
+        tmsd.disarm("presence-lost", "no sign of the operator for 60 s")
+        station.until("PAUSED: ", "why: presence-lost: no sign of the operator for 60 s")
+        tmsd.trip("operator-stop", "STOP by a test")
+        assert station.process.wait(DEADLINE_S) == 8

@@ -124,8 +124,8 @@ def presence_left(status: Json, age_s: float) -> float | None:
     return left_s if left_s <= PRESENCE_WARN_S else None
 
 
-def view(status: Json, age_s: float, place: Place) -> RenderableType:
-    """One picture of at most 23 lines and 80 columns."""
+def view(status: Json, age_s: float, place: Place, last: str = "") -> RenderableType:
+    """One picture of at most 23 lines and 80 columns. `last`: what the guard did last, and why."""
     head = headline(status, age_s)
     dim = "dim" if age_s > STALE_S else ""
     parts: list[RenderableType] = [
@@ -135,8 +135,8 @@ def view(status: Json, age_s: float, place: Place) -> RenderableType:
         Text(),
         _sentence(f"{head.word}: {head.sentence}", "bold"),
     ]
-    if why := _why(status):
-        parts.append(_sentence(f"why: {why}", "yellow"))
+    if head.word == "PAUSED" and last:
+        parts.append(_sentence(f"why: {last}", "yellow"))
     if status["session"] is not None:
         parts.append(_progress(status["session"], dim))
     parts.append(_values(status, age_s, dim))
@@ -169,21 +169,12 @@ def line(status: Json, age_s: float) -> str:
         f"coil {celsius(status['coil']['temperature_c'])}",
         f"guard {status['guard']['state']}",
     ]
-    if why := _why(status):
-        parts.append(f"why: {why}")
     if (left_s := presence_left(status, age_s)) is not None:
         parts.append(f"presence ends in {math.ceil(left_s)} s")
     parts += [f"{cause['code']}: {cause['detail']}" for cause in status["guard"]["causes"][:1]]
     if age_s > STALE_S:
         parts.append(f"data {age_s:.1f} s old")
     return "  ".join(parts)
-
-
-def _why(status: Json) -> str:
-    """Why the session was paused or ended; in SAFE the causes say it."""
-    session = status["session"]
-    shown = session is not None and session["state"] in ("paused", "stopped", "interrupted")
-    return str(session.get("why", "")) if shown and status["guard"]["state"] != "safe" else ""
 
 
 def celsius(value: float | None) -> str:

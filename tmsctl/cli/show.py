@@ -46,15 +46,19 @@ class Screen:
     def __init__(self, display: Live, place: live.Place) -> None:
         self._display, self._place = display, place
         self._asking = Once()
+        self._last = ""
 
     def status(self, status: Json, age_s: float) -> None:
-        self._display.update(live.view(status, age_s, self._place), refresh=True)
+        picture = live.view(status, age_s, self._place, self._last)
+        self._display.update(picture, refresh=True)
         asks = live.presence_left(status, age_s) is not None
         if self._asking.begins(asks) and self._place is live.STATION:
             self._display.console.bell()
 
     def event(self, event: Json) -> None:
-        """Events change the picture; the list of them is in the record."""
+        """The guard's newest change is remembered; the list of all events is in the record."""
+        if event["kind"] == "transition":
+            self._last = f"{event['code']}: {event['detail']}"
 
 
 class Log:
