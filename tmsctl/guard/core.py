@@ -159,25 +159,22 @@ class Guard:
                     self._pause(Trip("unloaded", Action.PERMIT, "the session was ended"))
                     self._unload()
                 case ipc.Acknowledge():
-                    self._acknowledge_asked = True
+                    if inputs.stopped_by is None:
+                        self._acknowledge_asked = True
+                    else:  # nobody has seen this STOP yet
+                        self.report.refuse(command, "stop", "STOP was pressed at this moment")
                 case ipc.Recorded(session_no, block_id):
                     self.report.recorded(session_no, block_id)
                 case ipc.Fail(code, detail):
                     self.service_fault = f"{code}: {detail}"
                 case ipc.SelfTest():
-                    self._begin_self_test(command, now)
+                    idle = isinstance(self.state, Idle) and self.play is None
+                    if refused := self.self_test.begin(now, idle=idle):
+                        self.report.refuse(command, *refused)
                 case ipc.ReadInterlocks():
                     self.report.say(interlocks(self, now))
                 case _:
                     pass  # Welcome and Alive say that tmsd lives, and no more
-
-    def _begin_self_test(self, command: ipc.SelfTest, now: BootUs) -> None:
-        if not isinstance(self.state, Idle) or self.play is not None or self.self_test.running:
-            self.report.refuse(command, "wrong-state", "a self-test needs IDLE and no session")
-        elif not self.device.known:
-            self.report.refuse(command, "no-device", "the stimulator of this place does not answer")
-        else:
-            self.self_test.begin(now)
 
     def _load(self, load: ipc.Load) -> None:
         busy = self.self_test.running or (self.play is not None and self.play.open is not None)
@@ -272,6 +269,7 @@ class Guard:
             case Effect.NOTHING:
                 pass
         if result.state is not before:
+            self._run_asked = None  # asked of the state before
             self.report.transition(before, result.state, result.causes, now)
             if not isinstance(result.state, Arming | Armed) and self.play is not None:
                 self.play.running = False

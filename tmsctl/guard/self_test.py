@@ -60,12 +60,18 @@ class SelfTest:
         """When it passed on the device as it was last switched on; None: it has not."""
         return self._passed_at if self.state is SelfTestState.PASSED else None
 
-    def begin(self, now: BootUs) -> None:
+    def begin(self, now: BootUs, *, idle: bool) -> tuple[str, str] | None:
+        """Begin, or say with code and sentence why not. `idle`: disarmed, and no plan is loaded."""
+        if not idle or self.running:
+            return "wrong-state", "a self-test needs IDLE and no session"
+        if not self._device.known:
+            return "no-device", "the stimulator of this place does not answer"
         self._state, self._passed_at, self._life = SelfTestState.NONE, None, self._device.life
         self._proofs = dict.fromkeys(self._proofs, 0)
         self._measured = []
         self._script = self._prove(now)
         next(self._script)
+        return None
 
     def step(self, now: BootUs, *, undisturbed: bool) -> tuple[bool, tuple[SelfTested, ...]]:
         """One cycle of it: may the beat be sent, and how it ended if it did."""
