@@ -184,6 +184,7 @@ BAD: dict[str, dict[str, Any]] = {
     "cycle-gap": {"cycle_gap_us": 40_001},
     "wrong-device": {"device_known": False},
     "refused": {"refusals": 3},
+    "missed-pulses": {"missed": 3},
     "unresolved": {"unresolved_since": BootUs(NOW - 1)},
     "counter": {"counter": CounterRange(1_001, 1_010)},
     "session-long": {"session_since": BootUs(NOW - 2_700_000_001)},

@@ -48,6 +48,7 @@ PINNED = {
     "arming_max_us": ("us", None, 4_000_000, 4_000_000, True, False),
     "unresolved_max_us": ("us", None, 1_000_000, 1_000_000, True, False),
     "refusals_max": ("blocks", None, 2, 2, True, False),
+    "missed_max": ("pulses in a row", None, 2, 2, True, False),
     "link_errors_max": ("errors in 60 min", None, 1, 1, True, False),
     "realised_off_max_permille": ("permille of MSO", None, 30, 30, True, False),
     "didt_off_max_permille": ("permille of the coil's di/dt", None, 60, 60, True, False),

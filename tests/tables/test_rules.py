@@ -61,7 +61,7 @@ LATCHES = """
 """
 ACTIONS = {
     **dict.fromkeys(LATCHES.split(), Action.SAFE),
-    **dict.fromkeys(("presence-lost", "armed-idle"), Action.DISARM),
+    **dict.fromkeys(("presence-lost", "armed-idle", "missed-pulses"), Action.DISARM),
     **dict.fromkeys(("unresolved", "link-doubt"), Action.HOLD),
     **dict.fromkeys(("rate", "minute-unknown", "energy", "settle"), Action.HOLD),
     **dict.fromkeys(("train-rest", "train-gap"), Action.HOLD),
@@ -178,6 +178,7 @@ NUMBERS: tuple[tuple[Facts | Request | ArmRequest, str, str], ...] = (
     (facts(status={"pulse_count": 1_011}), "1011", "1000..1010"),
     (facts(link_errors=2), "2", "1"),
     (facts(refusals=3), "3", "2"),
+    (facts(missed=3), "3", "2"),
     (facts(realised_permille=531), "53.1", "50"),
     (facts(didt_a_per_us=61), "61", "57.365"),
     (facts(didt_a_per_us=61), "61", "+- 3.4419"),
@@ -299,6 +300,7 @@ LIMIT_OF = {
     "arming-slow": "arming_max_us",
     "unresolved-long": "unresolved_max_us",
     "refused": "refusals_max",
+    "missed-pulses": "missed_max",
     "session-long": "session_us_max",
     "presence-lost": "presence_age_max_us",
     "armed-idle": "armed_idle_max_us",
@@ -342,6 +344,7 @@ def test_each_rule_tells_its_present_value() -> None:
         "link-errors": 0, "disarmed-itself": 2, "coil-hot": 250, "coil-sensor": 0,
         "coil-changed": 1, "counter": 1_000, "setting": 50, "realised": 0, "didt": 6,
         "arming-slow": None, "unresolved-long": None, "refused": 0, "session-long": 60_000_000,
+        "missed-pulses": 0,
         "presence-lost": 5_000_000, "armed-idle": 1_000_000, "unresolved": 0, "link-doubt": 0,
     }  # fmt: skip
     assert readings(ASKED) == {
@@ -416,6 +419,7 @@ ARMED_AXES: tuple[Axis, ...] = (
     ({"counter": None}, "counter"),
     ({"realised_permille": 0}, "realised"),
     ({"refusals": 3}, "refused"),
+    ({"missed": 3}, "missed-pulses"),
     ({"presence_at": None}, "presence-lost"),
     ({"energy_at": at(-1)}, "armed-idle"),
     ({"unresolved_since": at(0)}, "unresolved"),

@@ -280,3 +280,20 @@ def test_a_coil_that_was_plugged_in_later_is_taken_for_what_it_is() -> None:
     rig.run(500 * MS)
     rig.ask_to_run()
     rig.run_until(lambda: rig.guard.energised, 1 * SECOND)
+
+
+@pytest.mark.parametrize("protocol", ["ctbs600", "itbs600", "hf10-19"])
+def test_a_device_that_takes_blocks_and_does_not_pulse_pauses_the_session(protocol: str) -> None:
+    rig = Rig()
+    rig.start(compiled(protocol))
+    rig.run(1 * SECOND)
+    rig.firmware.faults.add(Rule("missing_pulse", at_us=0, times=2))
+    rig.run(2 * SECOND)
+    assert rig.guard.energised  # two in a row are allowed
+    rig.firmware.faults.add(Rule("no_fire", at_us=0, for_us=3_600 * SECOND))
+    rig.run_until(lambda: not rig.guard.energised, 60 * SECOND)
+    assert rig.service.codes()[-1] == "missed-pulses"
+    rig.firmware.faults.clear("no_fire")
+    before = len(rig.pulses)
+    rig.ask_to_run()
+    rig.run_until(lambda: len(rig.pulses) > before, 20 * SECOND)

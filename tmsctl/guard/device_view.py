@@ -29,6 +29,13 @@ from tmsctl.safety.rules import Action, Trip
 END_HEARD_WITHIN_US = 60 * MS
 """The report of a block's end may come this much after its last pulse before it counts as lost."""
 
+READ_LATE_MAX_US = 40 * MS
+"""The clock is read before the port; a status made in between is as young as can be, not from the
+future. A guard that loses the processor for longer trips by its cycle gap."""
+
+COMPLETE = "complete"
+"""How the driver says that a block ran to its end."""
+
 _ENERGISED = (DeviceState.ARMING, DeviceState.READY, DeviceState.FIRING)
 
 
@@ -43,6 +50,8 @@ class DeviceView:
         self.seen = seen
         self.strangers = 0
         self.refusals = 0
+        self.missed = 0  # most in a row since arming
+        self._missing = 0  # in a row up to now
         self.realised_permille: int | None = None
         self.last_realised = 0
         self.didt_a_per_us: int | None = None
@@ -131,7 +140,7 @@ class DeviceView:
         self._arm_ticket = ticket
         self.armed_since = self.energy_at = now
         self.realised_permille = self.didt_a_per_us = None
-        self.refusals = 0
+        self.refusals = self.missed = self._missing = 0
 
     def adopt_orphan(self, play: Playback) -> None:
         """Keep an unloaded plan whose block is still open, so that its outcome is not lost."""
@@ -144,12 +153,16 @@ class DeviceView:
         match event:
             case DeviceStatus():
                 self._heard_at = now
+                if now < event.asked_at <= now + READ_LATE_MAX_US:
+                    event = event._replace(asked_at=now)
                 self._note_status(event, play)
             case PulseSeen():
                 self._note_pulse(event, play)
             case BlockEnded():
                 holder = self._holder(play)
                 if holder and holder.open and holder.open.block.block_id == event.block_id:
+                    if event.why == COMPLETE:
+                        self._note_missed(holder.open, holder.open.block.pulses - event.delivered)
                     self._end(holder, event.delivered, event.skipped, event.why)
             case CommandEnded():
                 self._note_command(event, play, now)
@@ -213,13 +226,22 @@ class DeviceView:
             self._report.pulse(0, 0, pulse, surface_dc)
             return
         if self.count is not None:  # more than the place tells: another pulse left before it
-            self.strangers += max(0, pulse.pulse_count - self.count - pulse.place - 1)
+            absent = pulse.place + 1 - (pulse.pulse_count - self.count)
+            self.strangers += max(0, -absent)
+            self._note_missed(block, absent)
+            self._missing = 0
         self.realised_permille = pulse.mso_permille
         self.didt_a_per_us = pulse.didt_a_per_us
         block.places.append(pulse.place)
         self._report.pulse(
             holder.session_no, block.intent.slice.first_pulse + pulse.place, pulse, surface_dc
         )
+
+    def _note_missed(self, block: OpenBlock, absent: int) -> None:
+        """So many pulses of the block are due and have not left, without one in between."""
+        self._missing += max(0, absent - block.absent)
+        block.absent = absent
+        self.missed = max(self.missed, self._missing)
 
     def _note_command(self, ended: CommandEnded, play: Playback | None, now: BootUs) -> None:
         holder = self._holder(play)

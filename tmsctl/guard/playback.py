@@ -41,6 +41,7 @@ class OpenBlock:
     ticket: int
     places: list[int] = field(default_factory=list)  # pulses seen; at most the block's
     unresolved_since: BootUs | None = None
+    absent: int = 0  # pulses that were due and have not left
 
     @property
     def end_at(self) -> BootUs:

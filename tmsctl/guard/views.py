@@ -38,6 +38,7 @@ def facts_of(guard: Guard, gap_us: int, now: BootUs) -> Facts:
         device.realised_permille if armed else None,
         device.unresolved_since(play),
         device.refusals,
+        device.missed if armed else 0,
         device.strangers,
         device.seen,
         play.since if play else None,

@@ -79,11 +79,9 @@ def doubt(mark: Mark | None, now: Reading) -> str:
     if mark is None or mark.boot_id != now.boot_id:
         return "Nobody has confirmed the clock since the computer was started."
     stepped_us = (now.utc_us - mark.utc_us) - (now.boot_us - mark.boot_us)
-    if abs(stepped_us) > STEP_MAX_US:
-        way = "forward" if stepped_us > 0 else "back"
-        return (
-            f"The clock was set {way} by {abs(stepped_us) // 1_000_000} s since it was confirmed."
-        )
+    for way, by_us in (("forward", stepped_us), ("back", -stepped_us)):
+        if by_us > STEP_MAX_US:
+            return f"The clock was set {way} by {by_us // 1_000_000} s since it was confirmed."
     return ""
 
 

@@ -32,6 +32,7 @@ class Facts(NamedTuple):
     realised_permille: int | None  # newest pulse since arming; None: none yet
     unresolved_since: BootUs | None  # when the oldest unknown outcome began; None: all are known
     refusals: int  # blocks that the device refused, one after another
+    missed: int  # most pulses of the plan in a row, since arming, that did not leave
     strangers: int  # pulses that no block of ours explains
     seen: PulseTimes  # delivered pulses, on the device's clock
     session_since: BootUs | None  # first arming of the loaded plan

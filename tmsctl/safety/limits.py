@@ -94,6 +94,7 @@ TABLE: Final[tuple[LimitRow, ...]] = (
     _fixed("unresolved_max_us", "us", 1_000_000, "an unknown outcome is read back within 1 s"),
     _fixed("refusals_max", "blocks", 2,
            "one refusal may be a late command; the third in a row is a disagreement"),
+    _fixed("missed_max", "pulses in a row", 2, "H-04: more than two missed in a row pause"),
     _fixed("link_errors_max", "errors in 60 min", 1, "L-03: one in 60 min while armed, not two"),
     _fixed("realised_off_max_permille", "permille of MSO", 30,
            "D-01 asks 1 %MSO; read-back steps and charge tolerance added"),
@@ -147,6 +148,7 @@ class Limits:
     arming_max_us: int
     unresolved_max_us: int
     refusals_max: int
+    missed_max: int
     link_errors_max: int
     realised_off_max_permille: int
     didt_off_max_permille: int

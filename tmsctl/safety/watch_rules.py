@@ -155,6 +155,13 @@ def _refused(f: Facts, lim: Limits, _now: BootUs) -> str | None:
     return f"the device refused {f.refusals} blocks one after another, allowed {lim.refusals_max}"
 
 
+def _missed(f: Facts, lim: Limits, _now: BootUs) -> str | None:
+    """A device that obeys but does not pulse treats nobody."""
+    if f.missed <= lim.missed_max:
+        return None
+    return f"{f.missed} pulses in a row did not leave, allowed {lim.missed_max}"
+
+
 def _rate_seen(f: Facts, lim: Limits, _now: BootUs) -> str | None:
     second_us, minute_us = WINDOWS_US
     if f.seen.too_many(lim.pulses_1s_max, second_us):
@@ -302,6 +309,8 @@ WATCH: Final[tuple[WatchRow, ...]] = (
              "unresolved_max_us", lambda f, now: age(f.unresolved_since, now)),
     WatchRow("refused", "H32 H33", Action.SAFE, False, _refused,
              "refusals_max", lambda f, _now: f.refusals),
+    WatchRow("missed-pulses", "H32", Action.DISARM, False, _missed,
+             "missed_max", lambda f, _now: f.missed),
     WatchRow("session-long", "H04", Action.SAFE, False, _session_long,
              "session_us_max", lambda f, now: age(f.session_since, now)),
     WatchRow("presence-lost", "H17", Action.DISARM, False, _presence_lost,
