@@ -1,52 +1,62 @@
-"""CRC-32, polynomial 0xF1922815, four bytes at a time.
+"""CRC-32, polynomial 0xF1922815, as the sum of what each byte adds by itself.
 
 Chosen because it detects every error of up to seven bits in frames of up to 124 bytes (Hamming
 distance 8; zlib's CRC-32 has 5 at our lengths). Register starts at 0xFFFFFFFF, most significant bit
 first, no final inversion; "123456789" gives 0xED2C5F4E.
+
+A checksum is linear, so the bytes need no order: the loop over them runs inside the interpreter,
+which takes two thirds of the time of four tables and a register in Python.
 """
 
 from __future__ import annotations
 
-import struct
+from array import array
+from functools import lru_cache, reduce
+from itertools import compress
+from operator import getitem, xor
 from typing import Final
 
 POLYNOMIAL: Final = 0xF1922815
 SEED: Final = 0xFFFFFFFF
 
-
-def _make_tables() -> tuple[list[int], ...]:
-    """What each of four bytes does to the register: the last byte's table first."""
-    last = []
-    for byte in range(256):
-        register = byte << 24
-        for _ in range(8):
-            register = (register << 1) ^ POLYNOMIAL if register & 0x80000000 else register << 1
-        last.append(register & 0xFFFFFFFF)
-    tables = [last]
-    for _ in range(3):  # the same byte with one more byte behind it
-        tables.append([((row << 8) & 0xFFFFFFFF) ^ last[row >> 24] for row in tables[-1]])
-    return tuple(tables)
+_AT_ONCE: Final = 64  # bytes; no frame is longer
 
 
-# 1,024 numbers stay in the nearest cache between frames; tables of 65,536 are faster only in a
-# tight loop.
-_FOURTH, _THIRD, _SECOND, _FIRST = _make_tables()
-_LAYOUTS: Final = [struct.Struct(f">{count}I") for count in range(32)]
+def _after_a_zero(register: int) -> int:
+    """The register eight shifts later."""
+    for _ in range(8):
+        register = (register << 1) ^ POLYNOMIAL if register & 0x80000000 else register << 1
+    return register & 0xFFFFFFFF
+
+
+def _make_tables() -> tuple[array[int], ...]:
+    """What a byte adds by the number of bytes behind it, the most first. Small, to stay near."""
+    step = [_after_a_zero(byte << 24) for byte in range(256)]
+    tables = [array("I", step)]
+    while len(tables) < _AT_ONCE:
+        rows = tables[-1]
+        tables.append(array("I", [(row << 8 & 0xFFFFFFFF) ^ step[row >> 24] for row in rows]))
+    return tuple(reversed(tables))
+
+
+_TABLES: Final = _make_tables()
+_BY_SIZE: Final = tuple(_TABLES[_AT_ONCE - size :] for size in range(_AT_ONCE + 1))
+
+
+@lru_cache(maxsize=16)
+def _alone(seed: int) -> tuple[int, ...]:
+    """What becomes of a seed by the number of bytes that pass, if all of them are zero."""
+    left = [seed]
+    for _ in range(_AT_ONCE):
+        left.append(_after_a_zero(left[-1]))
+    return tuple(left)
 
 
 def crc32(data: bytes, seed: int = SEED) -> int:
-    """Checksum of at most 127 bytes, continuing from `seed`."""
-    register = seed
-    whole = len(data) >> 2
-    first, second, third, fourth = _FIRST, _SECOND, _THIRD, _FOURTH
-    for word in _LAYOUTS[whole].unpack_from(data):
-        mixed = word ^ register
-        register = (
-            first[mixed >> 24]
-            ^ second[mixed >> 16 & 255]
-            ^ third[mixed >> 8 & 255]
-            ^ fourth[mixed & 255]
-        )
-    for byte in data[whole << 2 :]:
-        register = (register << 8 & 0xFFFFFFFF) ^ fourth[register >> 24 ^ byte]
-    return register
+    """Checksum of the bytes, continuing from `seed`."""
+    size = len(data)
+    if size > _AT_ONCE:
+        return crc32(data[_AT_ONCE:], crc32(data[:_AT_ONCE], seed))
+    # Zeros add nothing, and half of most frames are zeros.
+    added = map(getitem, compress(_BY_SIZE[size], data), data.replace(b"\0", b""))
+    return reduce(xor, added, _alone(seed)[size])

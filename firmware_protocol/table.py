@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import enum
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar, get_type_hints
 
@@ -138,36 +138,44 @@ class Table:
             raise RemoteProtocolError(
                 f"{spec.name}: {len(payload)} payload bytes, expected {spec.layout.size}"
             )
-        values = spec.layout.unpack(payload)
-        for index, low, high in spec.ranged:
-            if not low <= values[index] <= high:
-                raise RemoteProtocolError(
-                    f"{spec.name}.{spec.fields[index].name} is {values[index]}, "
-                    f"allowed {low}..{high}"
-                )
-        if spec.texts:
-            cells = list(values)
-            for index in spec.texts:
-                cells[index] = cells[index].rstrip(b"\0").decode(errors="replace")
-            return spec.make(*cells)
-        return spec.make(*values)
+        return message_of(spec, spec.layout.unpack(payload))
 
 
-def pack(message: Any) -> bytes:
-    """Payload bytes of a message; LocalProtocolError when a value is out of its range."""
-    spec = _SPECS[type(message)]
+def message_of(spec: Spec, values: tuple[Any, ...]) -> Any:
+    """The message of unpacked values; RemoteProtocolError when one is out of its range."""
+    for index, low, high in spec.ranged:
+        if not low <= values[index] <= high:
+            raise RemoteProtocolError(
+                f"{spec.name}.{spec.fields[index].name} is {values[index]}, allowed {low}..{high}"
+            )
+    if spec.texts:
+        cells = list(values)
+        for index in spec.texts:
+            cells[index] = cells[index].rstrip(b"\0").decode(errors="replace")
+        return spec.make(*cells)
+    return spec.make(*values)
+
+
+def values_of(spec: Spec, message: Any) -> Sequence[Any]:
+    """What the layout packs; LocalProtocolError when a narrowed value is out of its range."""
     for index, low, high in spec.ranged:
         if not low <= message[index] <= high:
             raise LocalProtocolError(
                 f"{spec.name}.{spec.fields[index].name} is {message[index]}, allowed {low}..{high}"
             )
+    if not spec.texts:
+        return message  # type: ignore[no-any-return]
+    cells = list(message)
+    for index in spec.texts:
+        cells[index] = cells[index].encode()[: spec.fields[index].wire.high]
+    return cells
+
+
+def pack(message: Any) -> bytes:
+    """Payload bytes of a message; LocalProtocolError when a value is out of its range."""
+    spec = _SPECS[type(message)]
     try:
-        if spec.texts:
-            cells = list(message)
-            for index in spec.texts:
-                cells[index] = cells[index].encode()[: spec.fields[index].wire.high]
-            return spec.layout.pack(*cells)
-        return spec.layout.pack(*message)
+        return spec.layout.pack(*values_of(spec, message))
     except struct.error as error:
         raise LocalProtocolError(f"{spec.name}: {error}") from error
 

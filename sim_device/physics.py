@@ -7,7 +7,7 @@ never depends on how often anybody looked.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 FULL_VOLTAGE_V: Final = 1650.0
@@ -168,28 +168,30 @@ class CoilHeat:
     since_us: int
     winding_c: float
     surface_c: float
+    # Distance from rest at since_us: slow and fast part of the winding, then of the surface.
+    parts: tuple[float, float, float, float] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        thermal = self.thermal
+        w = self.winding_c - thermal.winding_rest_c
+        s = self.surface_c - thermal.surface_rest_c
+        slow_w = thermal.ww * w + thermal.ws * s
+        slow_s = thermal.sw * w + thermal.ss * s
+        object.__setattr__(self, "parts", (slow_w, w - slow_w, slow_s, s - slow_s))
 
     def at(self, now_us: int) -> CoilTemperature:
         """Temperatures now, degrees C."""
         thermal = self.thermal
         passed = now_us - self.since_us
-        w = self.winding_c - thermal.winding_rest_c
-        s = self.surface_c - thermal.surface_rest_c
-        slow_w = thermal.ww * w + thermal.ws * s
-        slow_s = thermal.sw * w + thermal.ss * s
         slow = math.exp(thermal.slow_per_us * passed)
         fast = math.exp(thermal.fast_per_us * passed)
+        slow_w, fast_w, slow_s, fast_s = self.parts
         return CoilTemperature(
-            thermal.winding_rest_c + slow * slow_w + fast * (w - slow_w),
-            thermal.surface_rest_c + slow * slow_s + fast * (s - slow_s),
+            thermal.winding_rest_c + slow * slow_w + fast * fast_w,
+            thermal.surface_rest_c + slow * slow_s + fast * fast_s,
         )
 
     def heated(self, energy_j: float, now_us: int) -> CoilHeat:
         """After a pulse left this energy in the winding."""
         winding, surface = self.at(now_us)
-        return replace(
-            self,
-            since_us=now_us,
-            winding_c=winding + energy_j / WINDING_J_PER_K,
-            surface_c=surface,
-        )
+        return CoilHeat(self.thermal, now_us, winding + energy_j / WINDING_J_PER_K, surface)

@@ -1,23 +1,23 @@
 """The device's own end of the tmslink line, written from the specification alone.
 
-It shares the message table with the host and nothing else: checksum, stuffing and framing are done
-in another way here, so that a mistake on either side shows.
+It shares the message table with the host and nothing else: checksum, stuffing and framing are
+written a second time here, so that a mistake on either side shows.
 """
 
 from __future__ import annotations
 
-import struct
 from array import array
 from dataclasses import dataclass
-from functools import reduce
+from functools import lru_cache, reduce
+from itertools import compress
 from operator import getitem, xor
 from typing import Any, Final, NamedTuple
 
-from firmware_protocol.table import Direction, Spec, pack, spec_of
+from firmware_protocol.table import Direction, Spec, spec_of, values_of
 from firmware_protocol.tmslink.messages import (
     BODY_SIZE_MAX,
+    CONTENT,
     CRC_SIZE,
-    HEADER,
     HEADER_SIZE,
     PLAIN_SEED,
     STOP_BYTE,
@@ -27,7 +27,9 @@ from firmware_protocol.tmslink.messages import (
 
 PLAIN: Final = 0xFFFFFFFF
 _POLYNOMIAL: Final = 0xF1922815
-_HEADER: Final = struct.Struct(HEADER)
+_PIECE_MAX: Final = BODY_SIZE_MAX + 1
+_STOP: Final = bytes((STOP_BYTE,))
+_STOP_RUN: Final = _STOP * STOP_RUN
 _COMMANDS: Final = {s.code: s for s in TABLE.specs if s.direction is Direction.TO_DEVICE}
 
 
@@ -53,21 +55,25 @@ _PARTS: Final = _make_parts()
 _FROM_END: Final = tuple(_PARTS[BODY_SIZE_MAX - size :] for size in range(BODY_SIZE_MAX + 1))
 
 
+@lru_cache(maxsize=16)
+def _starts(register: int) -> tuple[int, ...]:
+    """What a register at the start adds, by the number of bytes that follow.
+
+    It counts as four more bytes, laid over the first four.
+    """
+    laid = register.to_bytes(4, "big")
+    return tuple(reduce(xor, map(getitem, parts[:4], laid), 0) for parts in _FROM_END)
+
+
 def checksum(data: bytes, register: int = PLAIN) -> int:
     """CRC-32 of 4 to BODY_SIZE_MAX bytes.
 
-    The checksum is linear: it is the sum (XOR) of what each byte adds by itself, and the register
-    at the start counts as four more bytes laid over the first four.
+    The checksum is linear: it is the sum (XOR) of what each byte adds by itself. A zero adds
+    nothing.
     """
-    parts = _FROM_END[len(data)]
-    first, second, third, fourth = parts[:4]
-    start = (
-        first[register >> 24]
-        ^ second[register >> 16 & 0xFF]
-        ^ third[register >> 8 & 0xFF]
-        ^ fourth[register & 0xFF]
-    )
-    return reduce(xor, map(getitem, parts, data), start)
+    size = len(data)
+    added = map(getitem, compress(_FROM_END[size], data), data.replace(b"\0", b""))
+    return reduce(xor, added, _starts(register)[size])
 
 
 def seed_of(serial: str) -> int:
@@ -80,12 +86,14 @@ _LEAD: Final = tuple(bytes((length + 1,)) for length in range(BODY_SIZE_MAX + 1)
 
 def encode(message: Any, session: int, sequence: int, seed: int) -> bytes:
     """One frame for the host, delimiters included."""
-    code = spec_of(type(message)).code
-    content = _HEADER.pack(code, session, sequence) + pack(message)
-    check = checksum(content, PLAIN if code in PLAIN_SEED else seed)
+    kind = type(message)
+    spec = spec_of(kind)
+    content = CONTENT[kind].pack(spec.code, session, sequence, *values_of(spec, message))
+    check = checksum(content, PLAIN if spec.code in PLAIN_SEED else seed)
     runs = (content + check.to_bytes(CRC_SIZE, "little")).split(b"\0")
     # Each run of non-zero bytes is led by its length plus one, which takes the place of a zero.
-    return b"\0" + b"".join([_LEAD[len(run)] + run for run in runs]) + b"\0"
+    stuffed = b"".join([_LEAD[len(run)] + run if run else b"\1" for run in runs])
+    return b"\0" + stuffed + b"\0"
 
 
 def unstuff(piece: bytes) -> bytes | None:
@@ -93,9 +101,8 @@ def unstuff(piece: bytes) -> bytes | None:
     body = bytearray(piece)
     at, size = 0, len(piece)
     while at < size:
-        count = piece[at]
         body[at] = 0  # each count stands where a zero was, the first one before the body
-        at += count
+        at += piece[at]
     return bytes(body[1:]) if at == size else None
 
 
@@ -127,13 +134,12 @@ class Line:
     def __init__(self, seed: int) -> None:
         self.counters = LineCounters()
         self._seed = seed
-        self._piece = bytearray()
-        self._overlong = False
+        self._piece = b""  # what has come of a frame that has not ended
         self._stop_run = 0
 
     def feed(self, data: bytes) -> list[Inbound | RawStop]:
         found: list[Inbound | RawStop] = []
-        if not self._stop_run and STOP_BYTE not in data:
+        if not self._stop_run and _STOP_RUN not in data and not data.endswith(_STOP):
             self._frames(data, found)
             return found
         start = 0
@@ -150,41 +156,34 @@ class Line:
         return found
 
     def _frames(self, data: bytes, found: list[Inbound | RawStop]) -> None:
-        at = 0
-        while (end := data.find(0, at)) >= 0:
-            self._keep(data[at:end])
-            if self._piece or self._overlong:
-                inbound = None if self._overlong else self._check(bytes(self._piece))
+        *ended, rest = data.split(b"\0")
+        for piece in ended:
+            if self._piece:
+                piece = self._piece + piece  # noqa: PLW2901
+                self._piece = b""
+            if piece:
+                inbound = self._check(piece)
                 if inbound is not None:
                     found.append(inbound)
-                self.counters.garbage += self._overlong
-                self._piece.clear()
-                self._overlong = False
-            at = end + 1
-        self._keep(data[at:])
-
-    def _keep(self, data: bytes) -> None:
-        if len(self._piece) + len(data) > BODY_SIZE_MAX + 1:
-            self._overlong = True
-            self._piece.clear()
-        if not self._overlong:
-            self._piece += data
+        if rest:
+            self._piece = (self._piece + rest)[: _PIECE_MAX + 1]  # too long stays too long
 
     def _check(self, piece: bytes) -> Inbound | None:
-        body = unstuff(piece)
+        body = unstuff(piece) if len(piece) <= _PIECE_MAX else None
         if body is None or len(body) < HEADER_SIZE + CRC_SIZE:
             self.counters.garbage += 1
             return None
-        content, check = body[:-CRC_SIZE], body[-CRC_SIZE:]
-        code, session, sequence = _HEADER.unpack_from(content)
-        seed = PLAIN if code in PLAIN_SEED else self._seed
-        if checksum(content, seed) != int.from_bytes(check, "little"):
+        content = body[:-CRC_SIZE]
+        code = content[0]
+        check = checksum(content, PLAIN if code in PLAIN_SEED else self._seed)
+        if check != int.from_bytes(body[-CRC_SIZE:], "little"):
             self.counters.bad_crc += 1
             return None
         spec = _COMMANDS.get(code)
         if spec is None or len(content) - HEADER_SIZE != spec.layout.size:
             self.counters.unknown += 1
             return None
-        values = spec.layout.unpack_from(content, HEADER_SIZE)
-        fits = all(low <= values[index] <= high for index, low, high in spec.ranged)
-        return Inbound(spec, session, sequence, values if fits else None)
+        fields = CONTENT[spec.make].unpack(content)
+        values = fields[3:]
+        fits = not spec.ranged or all(low <= values[at] <= high for at, low, high in spec.ranged)
+        return Inbound(spec, fields[1], fields[2], values if fits else None)

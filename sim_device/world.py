@@ -18,7 +18,7 @@ class Wire:
         self.cut = False
         self._rng = rng
         self._free_us = 0  # when the line has sent all that was written
-        self._under_way: deque[tuple[int, bytes]] = deque()
+        self.under_way: deque[tuple[int, bytes]] = deque()  # when each write arrives
 
     def send(self, data: bytes, now_us: int) -> None:
         """A write arrives whole when its last byte does, or, on a bad line, not at all."""
@@ -30,31 +30,30 @@ class Wire:
             data = data[:at] + bytes((data[at] ^ 1 << rng.randrange(8),)) + data[at + 1 :]
         if self.duplicate and rng.random() < self.duplicate:
             data += data
-        self._free_us = max(now_us, self._free_us) + len(data) * self.per_byte_us
-        newest_us = self._under_way[-1][0] if self._under_way else 0
-        self._under_way.append((max(self._free_us + self.delay_us, newest_us), data))
+        begin_us = max(now_us, self._free_us)
+        self._free_us = begin_us + len(data) * self.per_byte_us
+        arrives_us = self._free_us + self.delay_us
+        if self.under_way and self.under_way[-1][0] > arrives_us:
+            arrives_us = self.under_way[-1][0]
+        self.under_way.append((arrives_us, data))
 
     def arrived(self, now_us: int) -> bytes:
         """What has come out since the last call."""
-        pieces = []
-        while self._under_way and self._under_way[0][0] <= now_us:
-            pieces.append(self._under_way.popleft()[1])
-        return b"".join(pieces)
+        under_way, data = self.under_way, b""
+        while under_way and under_way[0][0] <= now_us:
+            data += under_way.popleft()[1]
+        return data
 
     def next_event_us(self, now_us: int) -> int | None:
         """When the next write arrives that has not arrived by now."""
-        for at, _ in self._under_way:
+        for at, _ in self.under_way:
             if at > now_us:
                 return at
         return None
 
-    def has_arrived(self, now_us: int) -> bool:
-        """Is there something to take?"""
-        return bool(self._under_way) and self._under_way[0][0] <= now_us
-
     def clear(self) -> None:
         """Forget what is under way."""
-        self._under_way.clear()
+        self.under_way.clear()
 
 
 class VirtualPort:
@@ -108,40 +107,47 @@ class VirtualPort:
 
         `heard` is called with the instant at which bytes have arrived for the host.
         """
-        to_device, to_host = self.to_device, self.to_host
+        device, clock = self.device, self.clock
+        written, told = self.to_device.under_way, self.to_host.under_way
+        limit_us = clock.device(to_us)
         while True:
-            own_us = self.device.next_event_us()
-            own_at = None if own_us is None else self.clock.host(own_us)
-            at = to_us if own_at is None or own_at > to_us else own_at
-            written_us = to_device.next_event_us(self.now_us - 1)
-            if written_us is not None and written_us < at:
-                at = written_us
-            arrival_us = to_host.next_event_us(self.now_us)
-            if arrival_us is not None and arrival_us < at:
-                at = arrival_us
+            at, acts = to_us, False
+            own_us = device.next_event_us()
+            if own_us is not None and own_us <= limit_us:
+                at, acts = clock.host(own_us), True
+            if written and written[0][0] <= at:
+                at, acts = written[0][0], True
+            if told and heard is not None:
+                arrival_us = told[0][0]
+                if arrival_us <= self.now_us:  # it has not been read
+                    arrival_us = self.to_host.next_event_us(self.now_us) or to_us
+                if arrival_us < at:
+                    at, acts = arrival_us, False
             at = self.now_us = max(at, self.now_us)
-            if written_us is not None and written_us <= at:
-                # The device does first what is due.
-                self.device.receive(to_device.arrived(at), self.clock.device(at))
-                self._answered(at)
-            elif own_at is not None and own_at <= at:
-                self.device.run_to(self.clock.device(at))
-                self._answered(at)
-            if heard is not None and to_host.has_arrived(at):
+            if acts:
+                self._act(at)
+                if device.clock_ppm != clock.ppm:
+                    clock.set_ppm(device.clock_ppm, at)
+                    limit_us = clock.device(to_us)
+            if told and heard is not None and told[0][0] <= at:
                 heard(at)
             if at >= to_us:
                 return
 
-    def _answered(self, at_us: int) -> None:
-        """What the device has to say goes onto the wire."""
-        out = self.device.take_output()
-        if not self.device.plugged:
+    def _act(self, at_us: int) -> None:
+        """The device takes what has been written, or does what is due by itself."""
+        device, device_us = self.device, self.clock.device(at_us)
+        written = self.to_device.arrived(at_us)
+        if written:
+            device.receive(written, device_us)  # it does first what is due
+        else:
+            device.run_to(device_us)
+        out = device.take_output()
+        if not device.plugged:
             self._open = False
             self.to_host.clear()
         elif out and self.plugged and self._open:
             self.to_host.send(out, at_us)
-        if self.device.clock_ppm != self.clock.ppm:
-            self.clock.set_ppm(self.device.clock_ppm, at_us)
 
     def _check(self) -> None:
         if not (self._open and self.plugged and self.device.plugged):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from drivers.contract import (
@@ -43,13 +43,14 @@ REPLY_WITHIN_US: Final = 40 * MS
 SILENCE_MAX_US: Final = 500 * MS
 """After this long without a frame the session is given up and a new one is asked for."""
 
-_FAULTS: Final = {
+_STATES: Final = tuple(DeviceState)
+_FAULTS: Final[dict[int, str]] = {
     wire.Cause.COIL_HOT: "coil too hot",
     wire.Cause.COIL_ABSENT: "no coil connected",
     wire.Cause.CHARGER: "charger failure",
     wire.Cause.PANEL: "changed at the device's own panel",
 }
-_CAUSES: Final = {
+_CAUSES: Final[dict[int, str]] = {
     cause: "" if cause is wire.Cause.NONE else cause.name.lower().replace("_", " ")
     for cause in wire.Cause
 }
@@ -82,19 +83,22 @@ class TmslinkStimulator:
     def fileno(self) -> int:
         return -1 if self._port is None else self._port.fileno()
 
-    def poll(self, now: BootUs) -> list[DriverEvent]:
+    def poll(self, now: BootUs) -> Sequence[DriverEvent]:
         data = b""
         if self._port is not None:
             try:
                 data = self._port.read()
             except OSError as error:
                 self._lose(f"port-lost: {error.strerror or error}")
-        for event in self._link.receive(data, now):
-            self._note(event, now)
+        if data or self._link.asked:
+            for event in self._link.receive(data, now):
+                self._note(event, now)
         if self._up and now - self._heard_at > SILENCE_MAX_US:
             self._drop_session(f"device-silent: nothing heard for {SILENCE_MAX_US // MS} ms", now)
         if not self._up:
             self._look_for_device(now)
+        if not self._events:
+            return ()
         events, self._events = self._events, []
         return events
 
@@ -205,6 +209,10 @@ class TmslinkStimulator:
 
     def _note(self, event: LinkEvent, now: BootUs) -> None:
         match event:
+            case wire.Status():
+                self._heard(event.device_time_us, now)
+                if self._up:
+                    self._status(event, now)
             case Answered(sequence, result):
                 if sequence == self._tighten:
                     return  # LIMITS follows, and is what counts
@@ -217,9 +225,6 @@ class TmslinkStimulator:
                     self._events.append(
                         CommandEnded(Ticket(sequence), Outcome.UNKNOWN, "no answer")
                     )
-            case wire.Status():
-                self._heard(event.device_time_us, now)
-                self._status(event, now)
             case wire.Pulse():
                 at = DeviceUs(event.device_time_us)
                 self._events.append(
@@ -239,7 +244,7 @@ class TmslinkStimulator:
                         block_id=event.lease_id,
                         delivered=event.fired,
                         skipped=event.skipped,
-                        why=_CAUSES[wire.Cause(event.cause)],
+                        why=_CAUSES[event.cause],
                         pulse_count=event.pulse_count,
                     )
                 )
@@ -305,24 +310,25 @@ class TmslinkStimulator:
         )
 
     def _status(self, status: wire.Status, now: BootUs) -> None:
-        if not self._up:
-            return
-        made_after = BootUs(status.echo_host_us + status.echo_hold_us)
-        self._clock.observe(DeviceUs(status.device_time_us), made_after, now)
-        cause = wire.Cause(status.cause)
+        (
+            device_us, echo_host_us, echo_hold_us, _cycle, state, cause, mso_pct, charge_permille,
+            coil_dc, surface_dc, pulse_count, lease_id, lease_fired, coil_type,
+        ) = status  # fmt: skip
+        made_after = BootUs(echo_host_us + echo_hold_us)
+        self._clock.observe(DeviceUs(device_us), made_after, now)
         self._events.append(
             DeviceStatus(
-                asked_at=made_after,
-                state=DeviceState(status.state),
-                cause=_CAUSES[cause],
-                fault=_FAULTS.get(cause, "") if status.state == wire.State.LATCHED else "",
-                mso_pct=status.mso_pct,
-                charge_permille=status.charge_permille,
-                coil_dc=status.coil_dc,
-                surface_dc=status.surface_dc,
-                pulse_count=status.pulse_count,
-                block_id=status.lease_id,
-                block_fired=status.lease_fired,
-                coil_type=status.coil_type,
+                made_after,
+                _STATES[state],
+                _CAUSES[cause],
+                _FAULTS.get(cause, "") if state == wire.State.LATCHED else "",
+                mso_pct,
+                charge_permille,
+                coil_dc,
+                surface_dc,
+                pulse_count,
+                lease_id,
+                lease_fired,
+                coil_type,
             )
         )

@@ -14,12 +14,14 @@ _BODY_SIZE_MIN = HEADER_SIZE + CRC_SIZE
 
 def stuff(body: bytes) -> bytes:
     """Consistent overhead byte stuffing of fewer than 254 bytes."""
-    out = bytearray(b"\0" + body)
-    at = len(out)
-    for here in range(at - 1, -1, -1):
-        if not out[here]:
-            out[here] = at - here  # distance to the next zero, or to the end
-            at = here
+    out = bytearray(b"\1" + body.replace(b"\0", b"\1"))  # right for a zero that follows a zero
+    at = 0
+    for run in body.split(b"\0"):
+        if run:
+            out[at] = step = len(run) + 1  # distance to the next zero, or to the end
+            at += step
+        else:
+            at += 1
     return bytes(out)
 
 
@@ -28,7 +30,7 @@ def unstuff(stuffed: bytes) -> bytes | None:
     out = bytearray(stuffed)
     at, end = 0, len(out)
     while at < end:
-        step = out[at]
+        step = stuffed[at]
         out[at] = 0
         at += step
     return bytes(out[1:]) if at == end else None

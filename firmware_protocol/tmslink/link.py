@@ -12,6 +12,7 @@ from firmware_protocol.errors import LocalProtocolError, RemoteProtocolError
 from firmware_protocol.quantities import BootUs
 from firmware_protocol.tmslink.framing import Deframer, body_of, frame
 from firmware_protocol.tmslink.messages import (
+    CONTENT,
     CRC_SIZE,
     HEADER,
     HEADER_SIZE,
@@ -25,7 +26,6 @@ from firmware_protocol.tmslink.messages import (
 
 IN_FLIGHT_MAX: Final = 4
 _HEADER: Final = struct.Struct(HEADER)
-_CRC: Final = struct.Struct("<I")
 _FROM_HOST: Final = frozenset(
     spec.code for spec in TABLE.specs if spec.direction is table.Direction.TO_DEVICE
 )
@@ -76,7 +76,7 @@ class Link:
         self._sent = 0
         self._received = 0
         self._nonce: int | None = None
-        self._deadlines: dict[int, BootUs] = {}
+        self.asked: dict[int, BootUs] = {}  # commands under way, by number: their deadlines
         self._deframer = Deframer()
         self._torn = False  # the piece before was damaged, and what follows may be the rest of it
         self._damaged = 0  # frames told as bad since the last good one
@@ -103,10 +103,10 @@ class Link:
         """Frame a command; exactly one Answered or Unanswered with its number will follow."""
         if not self.session:
             raise LocalProtocolError("no session is open")
-        if len(self._deadlines) >= IN_FLIGHT_MAX:
+        if len(self.asked) >= IN_FLIGHT_MAX:
             raise LocalProtocolError(f"{IN_FLIGHT_MAX} commands are already under way")
         data = self.tell(message)
-        self._deadlines[self._sent] = deadline
+        self.asked[self._sent] = deadline
         return self._sent, data
 
     def spoilt(self, message: AnyMessage) -> bytes:
@@ -123,9 +123,9 @@ class Link:
                     self._piece(piece, events)
                 else:
                     self._torn = False
-        if self._deadlines:
-            for sequence in [s for s, deadline in self._deadlines.items() if now >= deadline]:
-                del self._deadlines[sequence]
+        if self.asked:
+            for sequence in [s for s, deadline in self.asked.items() if now >= deadline]:
+                del self.asked[sequence]
                 events.append(Unanswered(sequence))
         return events
 
@@ -135,16 +135,61 @@ class Link:
             self.counters.garbage += 1
             self._bad("garbage: bytes that are no frame", events)
             return
-        message = self._accept(body, events)
-        if message is None:
+        content = body[:-CRC_SIZE]
+        code, session, sequence = _HEADER.unpack_from(content)
+        seed = SEED if code in PLAIN_SEED else self._seed
+        if crc32(content, seed) != int.from_bytes(body[-CRC_SIZE:], "little"):
+            self.counters.bad_crc += 1
+            self._bad("checksum: a frame whose checksum is wrong", events)
             return
+        try:
+            message: AnyMessage = TABLE.unpack(code, content[HEADER_SIZE:])
+        except RemoteProtocolError as error:
+            self.counters.bad_content += 1
+            self._bad(f"content: {error}", events)
+        else:
+            if self._is_next(message, code, session, sequence, events):
+                self._note(message, events)
+        self._torn = False
+
+    def _is_next(
+        self, message: AnyMessage, code: int, session: int, sequence: int, events: list[LinkEvent]
+    ) -> bool:
+        """Is it from our device, for this session, and not older than what we have?"""
+        counters = self.counters
+        if code in _FROM_HOST:
+            counters.foreign += 1
+            return False
+        if isinstance(message, Identity):
+            if message.nonce != self._nonce or not session:
+                counters.foreign += 1
+                return False
+            self._open(session, message.serial)
+        elif session != self.session or not session:
+            counters.foreign += 1
+            return False
+        elif sequence <= self._received:
+            counters.stale += 1
+            events.append(BadFrame(f"repeated: frame {sequence} after {self._received}"))
+            return False
+        lost = sequence - self._received - 1
+        if lost:
+            counters.lost += lost
+            if lost > self._damaged:  # the others were told when they came, spoilt
+                events.append(BadFrame(f"lost: {lost - self._damaged} frames never came"))
+        self._damaged = 0
+        self._received = sequence
+        counters.frames += 1
+        return True
+
+    def _note(self, message: AnyMessage, events: list[LinkEvent]) -> None:
         if isinstance(message, Ack):
-            if self._deadlines.pop(message.of_sequence, None) is not None:
+            if self.asked.pop(message.of_sequence, None) is not None:
                 events.append(Answered(message.of_sequence, Result(message.result)))
             return
         if isinstance(message, Identity):  # of the commands before it nobody will tell
-            events += [Unanswered(sequence) for sequence in self._deadlines]
-            self._deadlines.clear()
+            events += [Unanswered(number) for number in self.asked]
+            self.asked.clear()
         events.append(message)
 
     def _bad(self, why: str, events: list[LinkEvent]) -> None:
@@ -158,52 +203,15 @@ class Link:
         return frame(self._body(message, session, 0))
 
     def _body(self, message: AnyMessage, session: int, wrong_bits: int) -> bytes:
-        spec = table.spec_of(type(message))
-        content = _HEADER.pack(spec.code, session, self._sent & 0xFFFF_FFFF) + table.pack(message)
-        seed = SEED if spec.code in PLAIN_SEED else self._seed
-        return content + _CRC.pack(crc32(content, seed) ^ wrong_bits)
-
-    def _accept(self, body: bytes, events: list[LinkEvent]) -> AnyMessage | None:
-        counters = self.counters
-        content = body[:-CRC_SIZE]
-        code, session, sequence = _HEADER.unpack_from(content)
-        seed = SEED if code in PLAIN_SEED else self._seed
-        if crc32(content, seed) != _CRC.unpack_from(body, len(content))[0]:
-            counters.bad_crc += 1
-            self._bad("checksum: a frame whose checksum is wrong", events)
-            return None
-        self._torn = False
+        kind = type(message)
+        spec = table.spec_of(kind)
+        values = table.values_of(spec, message)
         try:
-            message: AnyMessage = TABLE.unpack(code, content[HEADER_SIZE:])
-        except RemoteProtocolError as error:
-            counters.bad_content += 1
-            self._bad(f"content: {error}", events)
-            self._torn = False
-            return None
-        if code in _FROM_HOST:
-            counters.foreign += 1
-            return None
-        if isinstance(message, Identity):
-            if message.nonce != self._nonce or not session:
-                counters.foreign += 1
-                return None
-            self._open(session, message.serial)
-        elif session != self.session or not session:
-            counters.foreign += 1
-            return None
-        elif sequence <= self._received:
-            counters.stale += 1
-            events.append(BadFrame(f"repeated: frame {sequence} after {self._received}"))
-            return None
-        lost = sequence - self._received - 1
-        if lost:
-            counters.lost += lost
-            if lost > self._damaged:  # the others were told when they came, spoilt
-                events.append(BadFrame(f"lost: {lost - self._damaged} frames never came"))
-        self._damaged = 0
-        self._received = sequence
-        counters.frames += 1
-        return message
+            content = CONTENT[kind].pack(spec.code, session, self._sent & 0xFFFF_FFFF, *values)
+        except struct.error as error:
+            raise LocalProtocolError(f"{spec.name}: {error}") from error
+        check = crc32(content, SEED if spec.code in PLAIN_SEED else self._seed) ^ wrong_bits
+        return content + check.to_bytes(CRC_SIZE, "little")
 
     def _open(self, session: int, serial: str) -> None:
         self.session = session

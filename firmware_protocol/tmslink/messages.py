@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import struct
 from typing import Annotated, Final, NamedTuple
 
 from firmware_protocol.table import (
@@ -281,6 +282,11 @@ TABLE: Final = Table(
         Identity, Limits, Ack, Status, Pulse, LeaseEnd, Fault,
     )
 )  # fmt: skip
+
+CONTENT: Final = {
+    spec.make: struct.Struct(HEADER + spec.layout.format.removeprefix("<")) for spec in TABLE.specs
+}
+"""Header and payload of each message as one layout."""
 
 PLAIN_SEED: Final = frozenset({0x01, 0x07, 0x41})
 """Codes whose checksum is not seeded with the serial number: HELLO, STOP and IDENTITY."""
