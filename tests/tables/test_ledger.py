@@ -233,17 +233,23 @@ def test_a_sure_outcome_cannot_be_resolved(book: Book) -> None:
     assert book.journal.totals(session) == Totals(delivered=7)
 
 
-def test_of_two_blocks_of_one_number_the_unknown_one_is_found(book: Book) -> None:
+@pytest.mark.parametrize("unknown_first", [False, True])
+def test_of_two_blocks_of_one_number_the_unknown_one_is_found(
+    book: Book, unknown_first: bool
+) -> None:
     """Pulses that another guard told of without an intent have a block number of that guard."""
     session = book.session()
-    block = book.intent(session)
-    stranger = BlockOutcome(session, block, 0, 30, 30, 0, SURE, 0, "done")
+    stranger = BlockOutcome(session, 1, 0, 30, 30, 0, SURE, 0, "done")
+    if unknown_first:
+        book.intent(session, pulses=1)
     book.journal.write_outcome(stranger, GUARD + 1, at(NOW))
-    found = ledger.find_block(book.journal, session, block)
+    if not unknown_first:
+        book.intent(session, pulses=1)
+    found = ledger.find_block(book.journal, session, 1)
     assert found is not None
-    assert (found.intent, found.unknown) == (1, 30)
+    assert (found.intent, found.unknown) == (1 if unknown_first else 2, 1)
     assert ledger.find_block(book.journal, session, 99) is None
-    assert ledger.find_block(book.journal, session + 1, block) is None
+    assert ledger.find_block(book.journal, session + 1, 1) is None
 
 
 # The device's counter

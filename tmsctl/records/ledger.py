@@ -223,7 +223,7 @@ def find_block(journal: Journal, session: int, block: int) -> Found | None:
                UNKNOWN.label("unknown"), BY_PERSON.label("person"))
         .select_from(BLOCKS)
         .where(intents.session == session, intents.block == block)
-        .order_by(case((UNKNOWN > 0, 0), else_=1), intents.id)
+        .order_by((UNKNOWN > 0).desc(), intents.id)
         .limit(1)
     )  # fmt: skip
     with journal.reading() as connection:
