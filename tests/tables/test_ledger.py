@@ -352,6 +352,28 @@ def test_after_pulses_by_hand_the_counter_says_nothing(book: Book) -> None:
     assert book.suggestions(1010) == [None]
 
 
+@pytest.mark.parametrize(
+    ("most", "suggests"), [(4, [10, 0, 0]), (3, [10, 0, 0]), (2, [10, None]), (1, [10])]
+)
+def test_a_long_list_is_cut_and_says_nothing_of_what_it_cut(
+    book: Book, monkeypatch: pytest.MonkeyPatch, most: int, suggests: list[int | None]
+) -> None:
+    """Of two unknown blocks of a session only one may be in the list."""
+    book.intent(book.session(count_before=1000))
+    session = book.session(count_before=1010)
+    book.intent(session)
+    book.intent(session)
+    monkeypatch.setattr(ledger, "UNRESOLVED_MAX", most)
+    assert book.suggestions(1010) == suggests
+
+
+def test_the_list_has_a_hundred_blocks(book: Book) -> None:
+    session = book.session()
+    for _ in range(101):
+        book.intent(session)
+    assert len(book.suggestions()) == 100
+
+
 # Marks of the clock, and self-tests
 
 

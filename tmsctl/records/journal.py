@@ -246,4 +246,4 @@ def _insert_intent(connection: Connection, want: Want, guard_pid: int, moment: M
 def _words(error: Exception) -> str:
     """What the system said, without the statement that it was said about."""
     cause = getattr(error, "orig", None) or error
-    return (getattr(cause, "strerror", None) or str(cause)).rstrip(".")
+    return getattr(cause, "strerror", None) or str(cause)

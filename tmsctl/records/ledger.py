@@ -27,6 +27,9 @@ from tmsctl.safety.patient import PatientDose
 DAY_US: Final = 86_400_000_000
 WEEK_US: Final = 7 * DAY_US
 
+UNRESOLVED_MAX: Final = 100
+"""Shown at once: a list without a bound would keep tmsd from its signs of life."""
+
 
 class Life(NamedTuple):
     """A device from one power-up to the next; its pulse counter belongs to it."""
@@ -137,7 +140,7 @@ def accept_counter(
 
 
 def unresolved(journal: Journal, shown: tuple[Life, int] | None) -> list[Unresolved]:
-    """Every block whose outcome nobody knows, oldest first.
+    """Blocks whose outcome nobody knows, the oldest ones first and UNRESOLVED_MAX at most.
 
     `shown`: the device that answers now and its counter, None when none does.
     """
@@ -150,6 +153,7 @@ def unresolved(journal: Journal, shown: tuple[Life, int] | None) -> list[Unresol
         .select_from(BLOCKS.join(sessions, sessions.c.id == intents.session))
         .where(UNKNOWN > 0)
         .order_by(intents.id)
+        .limit(UNRESOLVED_MAX + 1)
     )  # fmt: skip
     with journal.reading() as connection:
         rows: list[Row[Any]] = list(connection.execute(query))
@@ -157,6 +161,8 @@ def unresolved(journal: Journal, shown: tuple[Life, int] | None) -> list[Unresol
     for row in rows:
         of_session.setdefault(row.id, []).append(row)
     extra = {number: _extra(journal, found[0], shown) for number, found in of_session.items()}
+    if len(rows) > UNRESOLVED_MAX:
+        extra[rows[-1].id] = None  # not all of its blocks are here
     return [
         Unresolved(
             session=row.id,
@@ -170,8 +176,29 @@ def unresolved(journal: Journal, shown: tuple[Life, int] | None) -> list[Unresol
             suggests=_suggestion(row, of_session[row.id], extra[row.id]),
             why=row.why or "no outcome was told",
         )
-        for row in rows
+        for row in rows[:UNRESOLVED_MAX]
     ]
+
+
+_NEXT_OF_LIFE: Final = (
+    select(schema.SESSIONS.c.id, schema.SESSIONS.c.count_before)
+    .where(schema.SESSIONS.c.serial == bindparam("serial"))
+    .where(schema.SESSIONS.c.boot_count == bindparam("boot_count"))
+    .where(schema.SESSIONS.c.id > bindparam("session"))
+    .order_by(schema.SESSIONS.c.id)
+    .limit(1)
+)
+_ACCEPTED: Final = (
+    select(func.min(schema.COUNTER_ACCEPTS.c.after_session))
+    .where(schema.COUNTER_ACCEPTS.c.serial == bindparam("serial"))
+    .where(schema.COUNTER_ACCEPTS.c.boot_count == bindparam("boot_count"))
+    .where(schema.COUNTER_ACCEPTS.c.after_session >= bindparam("session"))
+)
+_SURE_OF_SESSION: Final = (
+    select(func.sum(CONFIRMED + RESOLVED))
+    .select_from(BLOCKS)
+    .where(schema.INTENTS.c.session == bindparam("session"))
+)
 
 
 def _extra(journal: Journal, row: Row[Any], shown: tuple[Life, int] | None) -> int | None:
@@ -179,30 +206,17 @@ def _extra(journal: Journal, row: Row[Any], shown: tuple[Life, int] | None) -> i
 
     The reading at the start of the next session decides, else the present one.
     """
-    sessions, accepts = schema.SESSIONS.c, schema.COUNTER_ACCEPTS.c
     life = Life(row.serial, row.boot_count)
-    later = (
-        select(sessions.id, sessions.count_before)
-        .where(sessions.serial == life.serial, sessions.boot_count == life.boot_count)
-        .where(sessions.id > row.id)
-        .order_by(sessions.id)
-        .limit(1)
-    )
-    accepted = select(accepts.id).where(
-        accepts.serial == life.serial,
-        accepts.boot_count == life.boot_count,
-        accepts.after_session >= row.id,
-    )
-    sure = select(func.sum(CONFIRMED + RESOLVED)).select_from(BLOCKS)
+    which = {"serial": life.serial, "boot_count": life.boot_count, "session": row.id}
     count = shown[1] if shown is not None and shown[0] == life else None
     with journal.reading() as connection:
-        following = connection.execute(later).first()
-        if following is not None:
-            count = following.count_before
-            accepted = accepted.where(accepts.after_session < following.id)
-        if connection.execute(accepted).first() is not None:
-            return None  # pulses of somebody else are in that reading
-        delivered = connection.execute(sure.where(schema.INTENTS.c.session == row.id)).scalar_one()
+        following = connection.execute(_NEXT_OF_LIFE, which).first()
+        accepted = connection.execute(_ACCEPTED, which).scalar()
+        delivered = connection.execute(_SURE_OF_SESSION, which).scalar_one()
+    if accepted is not None and (following is None or accepted < following.id):
+        return None  # pulses of somebody else are in that reading
+    if following is not None:
+        count = following.count_before
     return None if count is None else int(count - row.count_before - delivered)
 
 
