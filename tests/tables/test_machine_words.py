@@ -61,6 +61,11 @@ def test_the_effects_are_these_four() -> None:
     }  # fmt: skip
 
 
+def test_the_actions_are_these_four_and_each_is_worse_than_the_one_before() -> None:
+    values = {name: action.value for name, action in Action.__members__.items()}
+    assert values == {"PERMIT": 0, "HOLD": 1, "DISARM": 2, "SAFE": 3}
+
+
 def test_a_permit_is_denied_in_these_words() -> None:
     from tests.tables.rule_cases import ASKED
 
