@@ -21,6 +21,7 @@ from benchmarks.figures import Figure
 MEASURES: tuple[Callable[[Path], list[Figure]], ...] = (
     in_process.codec,
     in_process.virtual_time,
+    in_process.fault_laden,
     in_process.guard_cycle,
     processes.wake_ups,
     processes.stop_latency,
