@@ -139,6 +139,7 @@ def a_view(draw: random.Random, limits: Limits) -> Facts:
         energy_at=age(limits.armed_idle_max_us),
         unresolved_since=age(limits.unresolved_max_us),
         refusals=draw.randint(0, 4),
+        missed=draw.randint(0, 4),
         link_errors=draw.randint(0, 3),
         session_since=age(limits.session_us_max),
         presence_at=age(limits.presence_age_max_us),

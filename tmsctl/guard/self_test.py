@@ -16,13 +16,13 @@ from tmsctl.guard.device_view import DeviceView
 from tmsctl.ipc.messages import SelfTested, SelfTestState
 
 MSO: Final = PercentMso(1)
-STEP_MAX_US: Final = 1 * SECOND
+STEP_MAX_US: Final = 2 * SECOND
 """A device that does not show the awaited state by then has failed the step."""
 
-DEAD_MAN_SEEN_US: Final = 80 * MS
-"""50 ms of the device, a cycle before and one after, and the way of its word."""
+DEAD_MAN_SEEN_US: Final = 150 * MS
+"""50 ms of the device, and what a busy computer may take to see it."""
 
-STOP_SEEN_US: Final = 50 * MS
+STOP_SEEN_US: Final = 150 * MS
 QUIET_US: Final = 100 * MS
 """A damaged frame that were obeyed would show in the status long before."""
 
