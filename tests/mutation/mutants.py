@@ -72,6 +72,14 @@ OPERATORS: Sequence[tuple[Any, Any]] = [
 INSIDE_FUNCTIONS_ONLY = (mutators.operator_assignment,)
 
 
+def _is_list_of_names(node: cst.CSTNode) -> bool:
+    """`__all__`, which only says what is meant for others."""
+    return isinstance(node, cst.Assign) and any(
+        isinstance(target.target, cst.Name) and target.target.value == "__all__"
+        for target in node.targets
+    )
+
+
 class _Walk(cst.CSTVisitor):
     METADATA_DEPENDENCIES = (PositionProvider,)
 
@@ -82,7 +90,7 @@ class _Walk(cst.CSTVisitor):
         self._in_function = 0
 
     def on_visit(self, node: cst.CSTNode) -> bool:
-        if isinstance(node, SKIPPED):
+        if isinstance(node, SKIPPED) or _is_list_of_names(node):
             return False
         if isinstance(node, cst.FunctionDef | cst.ClassDef):
             self._scope.append(node.name.value)
@@ -91,7 +99,7 @@ class _Walk(cst.CSTVisitor):
         return True
 
     def on_leave(self, original_node: cst.CSTNode) -> None:
-        if isinstance(original_node, SKIPPED):
+        if isinstance(original_node, SKIPPED) or _is_list_of_names(original_node):
             return
         if isinstance(original_node, cst.FunctionDef | cst.ClassDef):
             self._scope.pop()
