@@ -112,7 +112,7 @@ class Link:
     def spoilt(self, message: AnyMessage) -> bytes:
         """What `tell` gives, but with one wrong bit in the checksum: nobody may believe it."""
         self._sent += 1
-        return frame(self._body(message, self.session, 1))
+        return self._frame(message, self.session, wrong_bits=1)
 
     def receive(self, data: bytes, now: BootUs) -> list[LinkEvent]:
         """Events in the order in which they happened; deadlines are judged after the bytes."""
@@ -199,10 +199,7 @@ class Link:
             events.append(BadFrame(why))
         self._torn = True
 
-    def _frame(self, message: AnyMessage, session: int) -> bytes:
-        return frame(self._body(message, session, 0))
-
-    def _body(self, message: AnyMessage, session: int, wrong_bits: int) -> bytes:
+    def _frame(self, message: AnyMessage, session: int, wrong_bits: int = 0) -> bytes:
         kind = type(message)
         spec = table.spec_of(kind)
         values = table.values_of(spec, message)
@@ -211,7 +208,7 @@ class Link:
         except struct.error as error:
             raise LocalProtocolError(f"{spec.name}: {error}") from error
         check = crc32(content, SEED if spec.code in PLAIN_SEED else self._seed) ^ wrong_bits
-        return content + check.to_bytes(CRC_SIZE, "little")
+        return frame(content + check.to_bytes(CRC_SIZE, "little"))
 
     def _open(self, session: int, serial: str) -> None:
         self.session = session
