@@ -77,6 +77,17 @@ def test_a_permit_is_denied_in_these_words() -> None:
     )
 
 
+@pytest.mark.parametrize(("mso", "didt", "off"), [(50, 57, 6), (1, 11_473, 9_999_000)])
+def test_how_far_the_slope_is_off_is_shown_exactly(mso: int, didt: int, off: int) -> None:
+    """Permille of what this coil has: 114.73 A/us at 100 %MSO."""
+    from tests.tables.rule_cases import GOOD
+    from tmsctl.safety.rules import WATCH
+
+    reading = next(row.reading for row in WATCH if row.code == "didt")
+    facts = GOOD._replace(didt_a_per_us=didt, armed_mso=PercentMso(mso))
+    assert reading(facts, NOW) == off
+
+
 def test_pulse_times_that_were_cleared_know_nothing_and_can_be_used_again() -> None:
     noted = PulseTimes(5_000_000)
     noted.extend([1, 2, 3])
