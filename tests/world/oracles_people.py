@@ -235,6 +235,9 @@ def _explained(e: Evidence, ask: Line) -> bool:
         lives += [line["at_us"] for line in events(e, "boot") if line["at_us"] <= ask["at_us"]]
         proven = (a["at_us"] for a in e["asks"] if (a["what"], a["answer"]) == ("self-test", "ok"))
         return not any(max(lives) <= at <= ask["at_us"] for at in proven)
+    if ask["answer"] == "journal-failed":  # until somebody mends the disk, however long that takes
+        broken = (h["at_us"] for h in e["hazards"] if h["what"] == "disk-failure")
+        return any(at <= (ask["answered_us"] or e["until_us"]) for at in broken)
     since, until = ask["at_us"] - EXPLAINS_FOR_US, ask["answered_us"] or e["until_us"]
     done = [(h["at_us"], h["until_us"]) for h in e["hazards"]]
     done += [(line["at_us"], 0) for line in events(e, "injected", "dead_man", "boot")]
