@@ -252,6 +252,7 @@ def test_a_station_that_goes_pauses_and_whoever_resumes_is_the_next(tmsd: Place)
     watcher.until_session("running")
     station.close()
     watcher.until_session("paused")
+    until(lambda: watcher.status()["guard"]["state"] == "idle", "the guard shows the pause")
     fired = tmsd.guard.fired[number]
     resumed = watcher.call("session.resume")
     assert (resumed["session"], resumed["adopted"]) == (number, True)

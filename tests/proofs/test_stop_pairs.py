@@ -56,7 +56,7 @@ COMPANIONS: dict[str, Callable[[Rig], None]] = {
     "a pause": lambda rig: rig.service.say(ipc.Pause(1)),
     "a load": lambda rig: rig.load(PLAN),
     "an unload": lambda rig: rig.service.say(ipc.Unload()),
-    "an acknowledgement": lambda rig: rig.service.say(ipc.Acknowledge()),
+    "an acknowledgement": Rig.acknowledge,
     "a self-test": lambda rig: rig.service.say(ipc.SelfTest()),
     "the loss of tmsd": lambda rig: setattr(rig.service, "connected", False),
 }

@@ -214,6 +214,9 @@ def test_a_pause_keeps_the_place_and_a_resume_goes_on_with_the_next_pulse(rig: R
     rig.play(17)
     ask = rig.engine.pause()
     assert not ask.done()
+    with pytest.raises(RefusedError, match="being paused") as caught:
+        rig.engine.resume(STATION)
+    assert (caught.value.refusal.code, caught.value.exit_bit) == ("pausing", 1)
     rig.pump()
     assert ask.done()
     assert rig.state is State.PAUSED

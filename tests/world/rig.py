@@ -232,6 +232,11 @@ class Rig:
         self.ask_to_run()
         self.run_until(lambda: bool(self.pulses), 40 * SECOND)
 
+    def acknowledge(self) -> None:
+        """A person has read the newest snapshot."""
+        assert self.service.snapshot is not None
+        self.service.say(ipc.Acknowledge(self.service.snapshot.cycle))
+
     def stop(self, by: str = "test") -> None:
         """A STOP datagram: the guard's poll returns and a cycle runs at once."""
         self.stop_pressed_by = by

@@ -204,13 +204,13 @@ def test_a_ledger_that_fails_is_safe_within_a_cycle() -> None:
     assert rig.service.codes()[-1] == "journal-failed"
     rig.run(1 * SECOND)
     assert rig.last_pulse_at() <= failed_at + 20 * MS
-    rig.service.say(ipc.Acknowledge())  # the disk is as it was
+    rig.acknowledge()  # the disk is as it was
     rig.run(100 * MS)
     assert rig.is_safe
     rig.service.connected = False  # tmsd is started anew
     rig.run(100 * MS)
     rig.service.connected = True
-    rig.service.say(ipc.Acknowledge())
+    rig.acknowledge()
     rig.run(100 * MS)
     assert not rig.is_safe
 

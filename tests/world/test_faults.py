@@ -32,7 +32,7 @@ def recover(rig: Rig) -> None:
     rig.service.connected = True
     rig.run(1 * SECOND)
     if isinstance(rig.guard.state, Safe):
-        rig.service.say(ipc.Acknowledge())
+        rig.acknowledge()
         rig.run(1 * SECOND)
     assert isinstance(rig.guard.state, Idle), rig.story()
     before = len(rig.pulses)
@@ -213,8 +213,7 @@ def test_a_guard_after_a_crash_begins_in_safe_and_needs_a_person() -> None:
     rig.run(2 * SECOND)
     assert rig.is_safe
     assert not rig.pulses
-    recover_from_start = rig.service
-    recover_from_start.say(ipc.Acknowledge())
+    rig.acknowledge()
     rig.run(100 * MS)
     assert isinstance(rig.guard.state, Idle)
 

@@ -138,12 +138,31 @@ def test_a_beat_permits_pulses_only_while_armed_and_for_50_ms_at_most() -> None:
     assert {permit for permit, state in permits if state is not Armed} == {0}
 
 
+def test_an_acknowledgement_that_crosses_a_new_cause_is_refused() -> None:
+    rig = Rig()
+    rig.start(compiled("ctbs600"))
+    rig.stop()
+    rig.run(300 * MS)
+    rig.acknowledge()
+    ((_, on_its_way),) = rig.service._queue
+    rig.service._queue.clear()
+    rig.stop("pedal")  # somebody presses STOP again
+    rig.service.say(on_its_way)
+    rig.run(100 * MS)
+    assert rig.is_safe
+    refusals = [m.code for m in rig.service.told if isinstance(m, ipc.Refused)]
+    assert refusals == ["newer-cause"]
+    rig.acknowledge()  # having seen that one, too
+    rig.run(100 * MS)
+    assert isinstance(rig.guard.state, Idle)
+
+
 def test_a_session_can_go_on_as_soon_as_the_guard_shows_the_device_again() -> None:
     rig = Rig()
     rig.start(compiled("ctbs600"))
     rig.stop()
     rig.run(300 * MS)
-    rig.service.say(ipc.Acknowledge())
+    rig.acknowledge()
     rig.run_until(
         lambda: (
             rig.service.snapshot is not None

@@ -88,7 +88,8 @@ class Guard:
         self._last_cycle_at = now
         self._block_id = 0
         self._run_asked: ipc.Run | None = None
-        self._acknowledge_asked = False
+        self._changed_in = 0
+        self._acknowledge_asked: ipc.Acknowledge | None = None
         self._disarm_asked: Trip | None = None
 
     # -- one cycle ---------------------------------------------------------------------------
@@ -104,6 +105,7 @@ class Guard:
         if inputs.stopped_by is not None:
             self.driver.stop(now)  # first of all, whatever else is to be done
             self.stopped_by = self.stopped_by or inputs.stopped_by
+            self._changed_in = self.cycles
         self.listen(now)
         self._take_commands(inputs, now)
         self.device.settle(self.play)
@@ -134,8 +136,6 @@ class Guard:
 
     def _take_commands(self, inputs: Inputs, now: BootUs) -> None:
         if not inputs.service_connected:
-            if self.service_seen_at is not None and self.play is not None:
-                self.play.running = False  # nobody is left who could grant or resume
             self.service_seen_at = self.service_fault = None
         for command in inputs.commands:
             self.service_seen_at = now
@@ -159,10 +159,7 @@ class Guard:
                     self._pause(Trip("unloaded", Action.PERMIT, "the session was ended"))
                     self._unload()
                 case ipc.Acknowledge():
-                    if inputs.stopped_by is None:
-                        self._acknowledge_asked = True
-                    else:  # nobody has seen this STOP yet
-                        self.report.refuse(command, "stop", "STOP was pressed at this moment")
+                    self._acknowledge_asked = command
                 case ipc.Recorded(session_no, block_id):
                     self.report.recorded(session_no, block_id)
                 case ipc.Fail(code, detail):
@@ -229,9 +226,6 @@ class Guard:
     def _pause(self, why: Trip) -> None:
         self._disarm_asked = why
         self._run_asked = None
-        if self.play is not None:
-            self.play.running = False
-            self._withdraw("paused")
 
     def _withdraw(self, why: str) -> None:
         play = self.play
@@ -269,7 +263,7 @@ class Guard:
             case Effect.NOTHING:
                 pass
         if result.state is not before:
-            self._run_asked = None  # asked of the state before
+            self._run_asked, self._changed_in = None, self.cycles  # asked of the state before
             self.report.transition(before, result.state, result.causes, now)
             if not isinstance(result.state, Arming | Armed) and self.play is not None:
                 self.play.running = False
@@ -291,11 +285,11 @@ class Guard:
             self._step(machine.DisarmAsked(why), now)
         elif refused is not None:
             self._step(machine.DisarmAsked(refused), now)
-        elif isinstance(self.state, Safe) and not self._acknowledge_asked:
+        elif self._acknowledge_asked is not None:
+            self._acknowledge(self._acknowledge_asked, now)
+        elif isinstance(self.state, Safe):
             if self.device.may_be_armed:
                 self.driver.stop(now)  # until the device itself shows that it is disarmed
-        elif self._acknowledge_asked:
-            self._acknowledge(now)
         elif self._run_asked is not None:
             self._run(self._run_asked, verdict, now)
         elif isinstance(self.state, Armed) and self.play is not None:
@@ -307,8 +301,11 @@ class Guard:
                 self.driver.acknowledge(now)  # a new session, and the coil is told anew
         return True
 
-    def _acknowledge(self, now: BootUs) -> None:
-        self._acknowledge_asked = False
+    def _acknowledge(self, command: ipc.Acknowledge, now: BootUs) -> None:
+        self._acknowledge_asked = None
+        if command.cycle <= self._changed_in:  # nobody has seen this cause yet
+            self.report.refuse(command, "newer-cause", "there is another cause now: look again")
+            return
         # What has happened is acknowledged; only what is still so can keep the latch.
         facts = facts_of(self, 0, now)._replace(
             stopped_by=None, strangers=0, link_errors=0, status=self.device.status_without_fault
@@ -316,7 +313,7 @@ class Guard:
         verdict = rules.watch(facts, self.limits_in_force, now)
         cause = self._step(machine.Acknowledged(verdict), now).causes[0]
         if cause.action is not Action.PERMIT:
-            self.report.refuse(ipc.Acknowledge(), cause.code, cause.detail)
+            self.report.refuse(command, cause.code, cause.detail)
             return
         self.stopped_by = None
         self.device.strangers = self.device.refusals = 0
@@ -345,7 +342,6 @@ class Guard:
 
     def _play(self, verdict: Verdict, play: Playback, now: BootUs) -> None:
         if play.complete:
-            play.running = False
             why = Trip("complete", Action.PERMIT, "all pulses of the plan are done")
             self._step(machine.DisarmAsked(why), now)
             return

@@ -161,7 +161,7 @@ class Reporter:
         reached = min(play.reached, planned) if play else 0
         train = play.plan.train_index(min(reached, planned - 1)) + 1 if play else 0
         return ipc.Snapshot(
-            cycle=guard.cycles & 0xFFFF_FFFF,
+            cycle=guard.cycles,
             boot_us=now,
             state=STATES[type(guard.state)],
             session=play.session if play else ipc.Session.NONE,

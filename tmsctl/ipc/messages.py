@@ -127,7 +127,9 @@ class Unload(NamedTuple):
 
 @message(0x08, _TO_GUARD, Effect.READ)
 class Acknowledge(NamedTuple):
-    """A person has seen why the guard is in SAFE."""
+    """A person has seen why the guard is in SAFE; refused when there is a newer cause."""
+
+    cycle: Annotated[int, U64, "of the newest snapshot that was known then"]
 
 
 @message(0x09, _TO_GUARD, Effect.READ)
@@ -167,7 +169,7 @@ class ReadInterlocks(NamedTuple):
 class Snapshot(NamedTuple):
     """Every 50 ms, and at once after every transition."""
 
-    cycle: Annotated[int, U32, "completed cycles"]
+    cycle: Annotated[int, U64, "completed cycles"]
     boot_us: Annotated[int, U64, "CLOCK_BOOTTIME"]
     state: Annotated[int, U8, "GuardState"]
     session: Annotated[int, U8, "Session"]

@@ -98,7 +98,10 @@ class Engine(Runner):
     def resume(self, station: object) -> Ask:
         """Go on with the next pulse. Whoever resumes a session without a station becomes it."""
         session = self._needs_open()
-        if session.state is not State.PAUSED or session.pausing:
+        if session.pausing:
+            sentence = f"Session {session.number} is being paused; the guard has not shown it yet."
+            raise RefusedError(Exit.USAGE, "pausing", sentence, "Try again in a second.")
+        if session.state is not State.PAUSED:
             raise RefusedError(
                 Exit.USAGE,
                 "wrong-state",
@@ -123,8 +126,9 @@ class Engine(Runner):
 
     def acknowledge(self) -> Ask:
         """A person has seen why the guard is in SAFE."""
-        if self.guard.present(self._ports.boot_us()).state == GuardState.SAFE:
-            self._ports.send(ipc.Acknowledge())
+        snapshot = self.guard.present(self._ports.boot_us())
+        if snapshot.state == GuardState.SAFE:
+            self._ports.send(ipc.Acknowledge(snapshot.cycle))
         return ask(lambda: not self.guard.safe, ipc.Acknowledge)
 
     def self_test(self) -> Ask:
