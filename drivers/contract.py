@@ -94,6 +94,13 @@ class LinkDown(NamedTuple):
     why: str
 
 
+class Disarmed(NamedTuple):
+    """The device has opened a new session for us, which disarms it, whatever it was before.
+
+    It comes before LinkUp. Without it, a device that was armed when the link was lost counts as armed.
+    """
+
+
 class LinkError(NamedTuple):
     """A frame of the device came damaged, came again, or never came. Told while the link is up."""
 
@@ -147,7 +154,9 @@ class CommandEnded(NamedTuple):
     why: str
 
 
-DriverEvent = LinkUp | LinkDown | LinkError | DeviceStatus | PulseSeen | BlockEnded | CommandEnded
+DriverEvent = (
+    Disarmed | LinkUp | LinkDown | LinkError | DeviceStatus | PulseSeen | BlockEnded | CommandEnded
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from drivers.contract import (
     CommandEnded,
     DeviceState,
     DeviceStatus,
+    Disarmed,
     DriverEvent,
     DriverInfo,
     Envelope,
@@ -275,6 +276,7 @@ class TmslinkStimulator:
         self._clock = ClockEstimate()
         self._clock.observe(DeviceUs(identity.device_time_us), self._hello_at, now)
         self._tighten = None
+        self._events.append(Disarmed())
 
     def _limits(self, limits: wire.Limits, now: BootUs) -> None:
         """After IDENTITY: tell the site's limits; once LIMITS shows them, the link is up."""

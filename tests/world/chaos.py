@@ -15,6 +15,7 @@ from sim_device.faults import KINDS, Rule
 if TYPE_CHECKING:
     from tests.world.sim import World
 
+HOT_C: Final = 30.0
 YEAR_US: Final = 365 * 24 * 3_600 * SECOND
 
 FRAME_KINDS: Final = {  # kind: the highest probability for each frame
@@ -115,7 +116,9 @@ class Chaos:
         world.to_device.cut = world.to_host.cut = False
         world.port.plugged = True
         world.disk_us = 0
-        world.cool_coil()
+        hot = world.firmware.machine.unit.heat.at(world.device_us()).surface_c > HOT_C
+        if hot and self.kinds:
+            world.cool_coil()
         world.run(1 * SECOND)  # whatever still lies there comes back
 
     # -- the computer ------------------------------------------------------------------------
@@ -167,6 +170,12 @@ class Chaos:
         self.world.hazard("clock-step", by_us=by_us)
         self.world.step_wall_clock(by_us)
 
+    def win_days(self) -> None:
+        """The wall clock is set forward by days, as if the dose of yesterday were long ago."""
+        by_us = self.rng.randrange(1, 10) * 24 * 3_600 * SECOND
+        self.world.hazard("clock-forward", by_us=by_us)
+        self.world.step_wall_clock(by_us)
+
     def slow_disk(self) -> None:
         for_us = self.rng.randrange(100, 10_000) * MS
         self.world.hazard("disk-slow", self.world.now + for_us)
@@ -206,6 +215,7 @@ HOST: Final[dict[str, Callable[[Chaos], None]]] = {
     "power-loss": Chaos.lose_power,
     "night": Chaos.night,
     "clock-step": Chaos.step_clock,
+    "clock-forward": Chaos.win_days,
     "disk-slow": Chaos.slow_disk,
     "disk-failure": Chaos.fail_disk,
     "unplug": Chaos.unplug,

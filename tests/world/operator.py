@@ -18,7 +18,7 @@ from tmsctl.ipc.messages import GuardState, SelfTestState, Snapshot
 from tmsctl.records.journal import JournalError
 from tmsctl.records.views import stamp
 from tmsctl.session.engine import Engine
-from tmsctl.session.prepare import Order
+from tmsctl.session.prepare import Order, Prepared
 from tmsctl.session.refused import RefusedError
 from tmsctl.session.state import Ask, State
 
@@ -112,21 +112,35 @@ class Desk:
         return self.ask("start", call, wanted, failed)
 
     def _note_session(self, order: Order, number: int, reason: str | None) -> None:
+        note = {"number": number, "at_us": self.world.now, "reason": bool(reason)}
+        self.sessions.append(note | self._plain(order))
+
+    def _plain(self, order: Order) -> Line:
+        """What was asked for, as plain data."""
         protocol = self.world.library[order.protocol]
         names = ("pulses_per_burst", "interval_us", "burst_period_us", "bursts_per_train",
                  "train_period_us", "trains")  # fmt: skip
-        self.sessions.append(
-            {
-                "number": number,
-                "at_us": self.world.now,
-                "patient": order.patient,
-                "mt_permille": round((order.mt or 0) * 10),
-                "pct_mt": protocol.pct_mt if order.pct_mt is None else order.pct_mt,
-                "reason": bool(reason),
-                "exceeds": dict(protocol.exceeds),
-                "pattern": {name: getattr(protocol, name) for name in names},
-            }
-        )
+        return {
+            "patient": order.patient,
+            "mt_permille": round((order.mt or 0) * 10),
+            "pct_mt": protocol.pct_mt if order.pct_mt is None else order.pct_mt,
+            "exceeds": dict(protocol.exceeds),
+            "pattern": {name: getattr(protocol, name) for name in names},
+        }
+
+    def prepare(self, order: Order) -> Prepared | None:
+        """What the person is shown; None when it cannot be, or must not be delivered."""
+        found: list[Prepared] = []
+
+        def call(engine: Engine) -> None:
+            shown = engine.prepare(order)
+            refusal = shown.refusal()
+            if refusal is not None:
+                raise refusal
+            found.append(shown)
+
+        self.ask("prepare", call, order=self._plain(order))
+        return found[0] if found else None
 
     def resume(self, wanted: Sequence[str] = ()) -> Line:
         def failed(engine: Engine, _code: str) -> None:
@@ -321,12 +335,9 @@ class Operator:
     def _begin(self, engine: Engine, wanted: Sequence[str] = ()) -> Deed:
         """As it should be: prepare, read, confirm."""
         order = self._order()
-        try:
-            shown = engine.prepare(order)
-        except (RefusedError, JournalError):
+        shown = self.desk.prepare(order)
+        if shown is None:
             return
-        if shown.refusal() is not None:
-            return  # a person sees that it will not do
         yield self._think()
         if self.desk.engine is not engine:
             return  # tmsd is another one, and forgot what it showed
@@ -345,7 +356,7 @@ class Operator:
                 self.desk.end()
             elif snapshot.state == GuardState.IDLE:
                 yield from self._answer_to(self.desk.resume())
-                self._refused_to_resume += self.told not in ("ok", "guard-busy")
+                self._refused_to_resume += self.told not in ("ok", "guard-busy", "pausing")
         elif session.state is State.RUNNING and self._chance(self.habits.meddles):
             deed = self.rng.choice(("pause", "pause", "stop", "stop", "end", "leave", "again"))
             if deed == "again":
@@ -355,7 +366,7 @@ class Operator:
             else:
                 ask = getattr(self.desk, deed)()
                 if deed == "pause" and self._chance(0.2):  # at once, without looking
-                    self.desk.resume(wanted=("ok", "wrong-state", "guard-busy"))
+                    self.desk.resume(wanted=("ok", "wrong-state", "guard-busy", "pausing"))
                 yield from self._answer_to(ask)
         yield 0
 
@@ -366,15 +377,15 @@ class Operator:
         yield 0
 
     def _used_confirmation(self, _: Engine) -> Deed:
-        codes = ("confirmation-used", "confirmation-unknown")  # unknown to another tmsd
+        # To another tmsd it is unknown; if the start was refused, it is another order's.
+        codes = ("confirmation-used", "confirmation-unknown", "confirmation-changed")
         self.desk.start(self._order(), "0" * 64, self._used, None, codes)
         yield 0
 
     def _edited_order(self, engine: Engine) -> Deed:
         order = self._order()
-        try:
-            shown = engine.prepare(order)
-        except (RefusedError, JournalError):
+        shown = self.desk.prepare(order)
+        if shown is None:
             return
         yield self.rng.randrange(1, 8_000) * MS
         if self.desk.engine is engine:
@@ -384,9 +395,8 @@ class Operator:
 
     def _old_confirmation(self, engine: Engine) -> Deed:
         order = self._order()
-        try:
-            shown = engine.prepare(order)
-        except (RefusedError, JournalError):
+        shown = self.desk.prepare(order)
+        if shown is None:
             return
         yield self.rng.randrange(121, 125) * SECOND
         if self.desk.engine is engine:

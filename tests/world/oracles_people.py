@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections import Counter
 from typing import Final
 
@@ -19,6 +20,7 @@ from tests.world.evidence import (
     limit,
     offsets,
 )
+from tests.world.oracles_dose import FULL_J, wanted_mso
 
 _MISCOUNT: Final = (
     "phantom_pulse", "extra_pulse", "counter_jump", "counter_rollover", "spontaneous_pulse",
@@ -220,9 +222,9 @@ def availability(e: Evidence) -> list[str]:
         plan = offsets(session["pattern"])
         if session["ended_by"] == "complete" and len(times) != len(plan):
             found.append(f"session {session['number']}: {len(times)} of {len(plan)} pulses")
-        elif session["ended_by"] not in ("complete", "person"):
+        elif session["ended_by"] not in ("complete", "person", "open"):
             found.append(f"session {session['number']} ended by itself: {session['ended_by']}")
-        elif times and not session["touched"]:
+        elif not session["touched"]:
             found += _on_time(e, session, times, plan, earlier)
         earlier += times
     return found
@@ -235,20 +237,53 @@ def _explained(e: Evidence, ask: Line) -> bool:
         lives += [line["at_us"] for line in events(e, "boot") if line["at_us"] <= ask["at_us"]]
         proven = (a["at_us"] for a in e["asks"] if (a["what"], a["answer"]) == ("self-test", "ok"))
         return not any(max(lives) <= at <= ask["at_us"] for at in proven)
+    if ask["what"] == "prepare" and _too_much(e, ask):
+        return True
     if ask["answer"] == "journal-failed":  # until somebody mends the disk, however long that takes
         broken = (h["at_us"] for h in e["hazards"] if h["what"] == "disk-failure")
         return any(at <= (ask["answered_us"] or e["until_us"]) for at in broken)
     since, until = ask["at_us"] - EXPLAINS_FOR_US, ask["answered_us"] or e["until_us"]
     done = [(h["at_us"], h["until_us"]) for h in e["hazards"]]
-    done += [(line["at_us"], 0) for line in events(e, "injected", "dead_man", "boot")]
+    done += [(line["at_us"], 0) for line in events(e, "injected", "boot")]
     done += [(a["at_us"], 0) for a in e["asks"] if a["what"] == "stop"]
     heated = any(line["at_us"] <= until for line in injected(e, "coil_hot", "coil_heats"))
     return heated or any(since <= at <= until or at <= since <= end for at, end in done)
 
 
+def _too_much(e: Evidence, ask: Line) -> bool:
+    """Is what was asked for really beyond the limit that the refusal names?"""
+    order = ask["order"] | {"reason": True}
+    plan, pattern = offsets(order["pattern"]), order["pattern"]
+    joules = FULL_J * (wanted_mso(e, order) / 100) ** 2
+    match ask["answer"]:
+        case "energy":
+            minute = max(bisect_left(plan, at + 60 * SECOND) - i for i, at in enumerate(plan))
+            return minute * joules > limit(e, order, "energy_60s_max_j")
+        case "train-rest":
+            pulses = pattern["pulses_per_burst"] * pattern["bursts_per_train"]
+            watt = pulses * joules / (pattern["train_period_us"] / SECOND)
+            return watt > limit(e, order, "power_max_w")
+        case "session-pulses":
+            return len(plan) > limit(e, order, "session_pulses_max")
+        case "session-gap" | "day-pulses" | "week-pulses":
+            before = (s for s in e["sessions"] if s["at_us"] <= ask["at_us"])
+            return any(session["patient"] == order["patient"] for session in before)
+    return False
+
+
 def _on_time(
     e: Evidence, session: Line, times: list[int], plan: list[int], earlier: list[int]
 ) -> list[str]:
+    soonest = session["at_us"]
+    recent = [at for at in earlier if soonest - at < 90 * SECOND]
+    while recent and not _feasible(e, session, recent, soonest, plan):
+        soonest += SECOND // 2
+    begun = times[0] if times else e["until_us"]
+    if begun > soonest + BEGINS_WITHIN_US:
+        return [f"session {session['number']} began {(begun - soonest) / SECOND:.1f} s late"]
+    due_by_now = bisect_left(plan, e["until_us"] - begun - SECOND)
+    if len(times) < due_by_now:
+        return [f"session {session['number']}: {len(times)} pulses, {due_by_now} were due"]
     late = [
         at - times[0] - due
         for at, due in zip(times, plan, strict=False)
@@ -256,12 +291,6 @@ def _on_time(
     ]
     if late:
         return [f"session {session['number']}: {len(late)} pulses off by up to {max(late)} us"]
-    soonest = session["at_us"]
-    recent = [at for at in earlier if soonest - at < 90 * SECOND]
-    while recent and not _feasible(e, session, recent, soonest, plan):
-        soonest += SECOND // 2
-    if times[0] > soonest + BEGINS_WITHIN_US:
-        return [f"session {session['number']} began {(times[0] - soonest) / SECOND:.1f} s late"]
     return []
 
 

@@ -49,7 +49,6 @@ class Result:
     """What came of a story."""
 
     seed: int
-    trace: str  # hash over everything that happened
     wrong: dict[str, list[str]]  # by oracle
     simulated_us: int
     pulses: int
@@ -57,6 +56,11 @@ class Result:
     sessions: int  # completed
     refusals: Counter[str]
     evidence: Evidence
+
+    @property
+    def trace(self) -> str:
+        """Hash over everything that happened."""
+        return trace_of(self.evidence)
 
     def story(self) -> str:
         lines = [f"{name}: {what}" for name, several in self.wrong.items() for what in several[:5]]
@@ -137,7 +141,7 @@ class _Story:
         for session, after in zip(sessions, [*sessions, None][1:], strict=True):
             until = world.now if after is None else after["at_us"]
             code = ended.get(session["number"], "open")
-            session["ended_by"] = "person" if code in ("operator", "stop", "open") else code
+            session["ended_by"] = "person" if code in ("operator", "stop") else code
             session["touched"] = any(
                 ask["what"] in ("pause", "resume", "end", "stop", "leave")
                 and session["at_us"] < ask["at_us"] < until
@@ -180,7 +184,6 @@ class _Story:
         answers = Counter(a["answer"] for a in world.asks if a["answer"] not in ("ok", ""))
         return Result(
             seed=self.seed,
-            trace=trace_of(evidence),
             wrong=judge(evidence),
             simulated_us=world.simulated_us,
             pulses=sum(line["event"] == "pulse" for line in world.lines),

@@ -264,6 +264,24 @@ def test_a_link_that_latched_is_acknowledged_and_serves_again() -> None:
     recover(rig)
 
 
+def test_a_device_that_lost_power_while_armed_is_found_again() -> None:
+    """It has forgotten the site's limits, which a latched device would not take again."""
+    rig = Rig()
+    rig.start(compiled("ctbs600"))
+    rig.firmware.faults.add(Rule("reboot", at_us=0, times=1))
+    rig.run_until(lambda: rig.is_safe, 1 * SECOND)
+    before = len(rig.pulses)
+    rig.run(3 * SECOND)
+    assert len(rig.pulses) == before
+    assert rig.guard.device.status is not None, rig.story()
+    assert not rig.guard.energised
+    rig.service.say(ipc.Unload())
+    rig.acknowledge()
+    rig.run(1 * SECOND)
+    assert not rig.is_safe
+    rig.self_test()
+
+
 def test_a_coil_that_was_plugged_in_later_is_taken_for_what_it_is() -> None:
     rig = Rig()
     rig.self_test()

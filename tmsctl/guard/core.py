@@ -224,7 +224,7 @@ class Guard:
             intent.granted = True
 
     def _pause(self, why: Trip) -> None:
-        self._disarm_asked = why
+        self._disarm_asked = why if isinstance(self.state, Arming | Armed) else None
         self._run_asked = None
 
     def _withdraw(self, why: str) -> None:

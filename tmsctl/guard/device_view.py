@@ -7,6 +7,7 @@ from drivers.contract import (
     CommandEnded,
     DeviceState,
     DeviceStatus,
+    Disarmed,
     DriverEvent,
     Envelope,
     Identity,
@@ -169,6 +170,8 @@ class DeviceView:
             case LinkError():
                 if self.armed_since is not None:
                     self.link_watch.error(now)
+            case Disarmed():
+                self.armed_since = None
             case LinkUp(identity, envelope):
                 before, self.identity = self.life, identity
                 if self.life != before:

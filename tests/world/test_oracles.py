@@ -1,0 +1,110 @@
+"""The judges themselves: independent, right on what can be reckoned by hand, and not blind."""
+
+from __future__ import annotations
+
+import ast
+import json
+import random
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tests.world import oracles_dose, oracles_link
+from tests.world.defects import DEFECTS, JUDGES, PROOFS, sees
+from tests.world.evidence import MS, SECOND, Evidence
+from tests.world.oracles import ORACLES
+from tests.world.story import Spec, tell
+
+HERE: Final = Path(__file__).parent
+JUDGES_FILES: Final = sorted([*HERE.glob("oracles*.py"), HERE / "evidence.py"])
+
+
+@pytest.mark.parametrize("path", JUDGES_FILES, ids=lambda path: path.name)
+def test_a_judge_imports_nothing_of_what_it_judges(path: Path) -> None:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    assert names, "the walk sees imports"
+    assert not [
+        name
+        for name in names
+        if name.partition(".")[0] not in sys.stdlib_module_names
+        and not name.startswith(("tests.world.evidence", "tests.world.oracles"))
+    ]
+    assert not {name.partition(".")[0] for name in names} & {"importlib", "builtins", "sys"}
+
+
+def test_the_walk_covers_every_judge() -> None:
+    modules = {oracle.__module__.rpartition(".")[2] for oracle in ORACLES.values()}
+    assert modules <= {path.stem for path in JUDGES_FILES}
+    assert len(ORACLES) == 13
+
+
+@pytest.mark.parametrize("judge", JUDGES)
+def test_every_judge_sees_a_planted_defect_and_nothing_without_it(judge: str) -> None:
+    defect = DEFECTS[PROOFS[judge]]
+    assert sees(judge, defect), f"{judge} is blind for: {PROOFS[judge]}"
+    healthy = tell(defect.seeds[0], defect.spec)
+    assert judge not in healthy.wrong, healthy.story()
+
+
+def test_what_a_judge_reads_is_plain_data() -> None:
+    evidence = tell(1, Spec(kinds=(), length_us=15 * SECOND, recovers=False)).evidence
+
+    def plain(value: object) -> str:
+        assert isinstance(value, bytes)
+        return value.hex()
+
+    again = json.loads(json.dumps(evidence, default=plain))
+    assert len(again["lines"]) == len(evidence["lines"])
+    assert {"arm", "pulse", "disarm"} <= {line["event"] for line in again["lines"]}
+
+
+def at_times(times: list[int], **limits: int) -> Evidence:
+    """One session with pulses at these instants, and nothing else known."""
+    session: dict[str, Any] = {"number": 1, "at_us": 0, "exceeds": {}, "reason": True}
+    lines = [{"event": "pulse", "cause": "train", "at_us": at} for at in times]
+    general = {"pulses_1s_max": 1_000, "pulses_60s_max": 10_000, **limits}
+    return {"lines": lines, "sessions": [session], "general": general, "soft": {}, "site": {}}  # type: ignore[return-value, typeddict-item]
+
+
+def test_the_sql_window_agrees_with_counting_by_hand() -> None:
+    rng = random.Random(1)
+    verdicts = set()
+    for _ in range(300):
+        times = sorted(rng.sample(range(0, 4 * SECOND, 50 * MS), rng.randrange(2, 40)))
+        most = rng.randrange(1, 14)
+        worst = max(sum(0 <= at - first < SECOND for at in times) for first in times)
+        found = bool(oracles_dose.rate(at_times(times, pulses_1s_max=most)))
+        assert found == (worst > most), times
+        verdicts.add(found)
+    assert verdicts == {True, False}
+
+
+def test_the_bit_columns_give_the_published_check_value() -> None:
+    assert oracles_link.remainder(b"123456789", 0xFFFF_FFFF) == 0xED2C5F4E
+
+
+@pytest.mark.parametrize("flipped", range(0, 13 * 8, 5))
+def test_the_bit_columns_find_the_one_damaged_body_among_many(flipped: int) -> None:
+    contents = [bytes((n, *range(8))) for n in range(20)]
+    bodies = [c + oracles_link.remainder(c, 7).to_bytes(4, "little") for c in contents]
+    assert not any(oracles_link.damaged(bodies, 7))
+    wrong = bytearray(bodies[11])
+    wrong[flipped // 8] ^= 1 << flipped % 8
+    bodies[11] = bytes(wrong)
+    assert [n for n, bad in enumerate(oracles_link.damaged(bodies, 7)) if bad] == [11]
+
+
+@pytest.mark.parametrize(
+    ("piece", "body"),
+    [(b"\x01", b""), (b"\x01\x01", b"\0"), (b"\x02a", b"a"), (b"\x02a\x02b", b"a\0b"),
+     (b"\x01\x02b", b"\0b"), (b"\x03ab\x01", b"ab\0")],
+)  # fmt: skip
+def test_unstuffing_by_hand(piece: bytes, body: bytes) -> None:
+    assert oracles_link.unstuffed(piece) == body
