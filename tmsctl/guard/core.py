@@ -273,10 +273,8 @@ class Guard:
     def _act(self, verdict: Verdict, now: BootUs) -> bool:
         """At most one thing, the safest first. Returns whether the beat may be sent."""
         if self.self_test.running:
-            quiet = isinstance(self.state, Idle) and self._disarm_asked is None
-            may_beat, ended = self.self_test.step(
-                now, undisturbed=quiet and self.service_seen_at is not None
-            )
+            alone = isinstance(self.state, Idle) and self.service_seen_at is not None
+            may_beat, ended = self.self_test.step(now, undisturbed=alone)
             self.report.say(ended)
             return may_beat
         refused = self.device.arm_refused()
