@@ -54,7 +54,7 @@ bench: .venv/dev.stamp
 	@$(BIN)/python benchmarks/run.py
 
 soak: .venv/dev.stamp
-	@$(BIN)/python -m pytest tests/world/test_seeds.py::test_soak -q --soak-minutes=$(MINUTES)
+	@$(BIN)/python -m tests.world.soak --minutes $(MINUTES)
 
 mutants: .venv/mutants.stamp
 	@$(BIN)/python tests/mutation/run.py --jobs 2

@@ -303,7 +303,8 @@ DEFECTS: Final[dict[str, Defect]] = {
     "a block is fired before its intent is on disk": Defect(
         wrap(core.Guard, "_want_next", _grants_itself), storm(("disk-slow",), "itbs90"), (1, 2, 3)),
     "after a pause the rest comes at once": Defect(
-        all_of(put(Playback, "lay_time_line", _at_once), without("GATE", "train-gap", "train-rest")),
+        all_of(put(Playback, "lay_time_line", _at_once),
+               without("GATE", "train-gap", "train-rest")),
         calm("itbs600", **BUSY), (1, 2)),
     "one percent more than prescribed": Defect(
         all_of(wrap(prepare, "compile_plan", _one_more), wrap(plans, "compile_plan", _one_more)),
@@ -364,7 +365,8 @@ DEFECTS: Final[dict[str, Defect]] = {
                put(confirmations.Confirmations, "check_plan", lambda *_: None)),
         calm(length_s=60, mistakes=1.0), (1, 2, 3)),
     "the energy of a minute is not limited": Defect(
-        all_of(unchecked("energy", "train-rest"), without("GATE", "energy", "train-rest")), _STRONG),
+        all_of(unchecked("energy", "train-rest"), without("GATE", "energy", "train-rest")),
+        _STRONG),
     "nobody feels a hot coil": Defect(
         all_of(without("WATCH", "coil-hot", "device-fault"), _forgetful_heat), _HOT),
     "strange pulses are nobody's business": Defect(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from firmware_protocol.quantities import SECOND
-from tests.world.story import Result
+if TYPE_CHECKING:
+    from tests.world.story import Result
+
+HOUR_US = 3_600_000_000
 
 
 @dataclass
@@ -35,7 +37,7 @@ class Odometer:
 
     @property
     def hours(self) -> float:
-        return self.simulated_us / SECOND / 3_600
+        return self.simulated_us / HOUR_US
 
     def as_table(self) -> dict[str, Any]:
         return asdict(self)

@@ -264,6 +264,24 @@ def test_a_link_that_latched_is_acknowledged_and_serves_again() -> None:
     recover(rig)
 
 
+def test_a_pulse_that_nobody_told_of_while_disarmed_latches_until_a_person_has_seen_it() -> None:
+    rig = Rig()
+    rig.start(compiled("ctbs600"))
+    rig.service.say(ipc.Pause(1))
+    rig.run(500 * MS)
+    assert isinstance(rig.guard.state, Idle)
+    rig.firmware.machine.pulse_count += 1
+    rig.run(100 * MS)
+    assert rig.is_safe
+    assert rig.service.codes()[-1] == "stranger-pulse"
+    rig.acknowledge()
+    rig.run(500 * MS)
+    assert isinstance(rig.guard.state, Idle)
+    rig.ask_to_run()
+    rig.run(100 * MS)  # the guard knows the new count; the ledger has its own word
+    assert [m.code for m in rig.service.told if isinstance(m, ipc.Refused)] == ["ledger-counter"]
+
+
 def test_a_device_that_lost_power_while_armed_is_found_again() -> None:
     """It has forgotten the site's limits, which a latched device would not take again."""
     rig = Rig()

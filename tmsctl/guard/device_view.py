@@ -193,11 +193,12 @@ class DeviceView:
         self.link_watch.round_trip()
         if status.state not in _ENERGISED:
             self.armed_since = None if self._arm_ticket is None else self.armed_since
-        if not first and self.count is not None:
-            return
-        # First word after a connection: what has happened in between, the counter tells.
         holder = self._holder(play)
         block = holder.open if holder else None
+        under_way = block is not None or status.state in _ENERGISED
+        if under_way and not first and self.count is not None:
+            return
+        # First word after a connection, or nothing is under way: the counter tells what happened.
         if holder is not None and block is not None:
             passed = -1 if self.count is None else status.pulse_count - self.count
             if 0 <= passed <= block.block.pulses:

@@ -37,7 +37,7 @@ def facts_of(guard: Guard, gap_us: int, now: BootUs) -> Facts:
         device.counter_range(play),
         device.realised_permille if armed else None,
         device.unresolved_since(play),
-        device.refusals,
+        device.refusals if armed else 0,
         device.missed if armed else 0,
         device.strangers,
         device.seen,

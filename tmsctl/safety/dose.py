@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import count, repeat
+from operator import sub
 
 from firmware_protocol.quantities import SECOND
 
@@ -20,13 +23,9 @@ KEPT_MAX = 4_096
 
 def peak(times: Sequence[int], window_us: int) -> int:
     """Most pulses in any half-open window [t, t + window). `times` are sorted."""
-    worst = first = 0
-    for last, at in enumerate(times):
-        while at - times[first] >= window_us:
-            first += 1
-        if last - first >= worst:
-            worst = last - first + 1
-    return worst
+    # From each pulse back: up to it are 1, 2, 3 ... pulses, so many of them before its window.
+    before = map(bisect_right, repeat(times), (at - window_us for at in times))
+    return max(map(sub, count(1), before), default=0)
 
 
 def pulse_energy_uj(mso_pct: int) -> int:

@@ -22,18 +22,18 @@ __all__ = [
     "arm", "gate", "latching", "watch",
 ]  # fmt: skip
 
-_RULES: Final = tuple((row.rule, row) for row in WATCH)
+_RULES: Final = tuple(row.rule for row in WATCH)
+_SILENT: Final = [None] * len(WATCH)
 _ALWAYS: Final = frozenset(row.code for row in WATCH if row.always)
 
 
 def watch(facts: Facts, limits: Limits, now: BootUs) -> Verdict:
     """Run every rule of every cycle: all causes are reported and the cost is constant."""
-    trips = [
-        Trip(row.code, row.action, why)
-        for rule, row in _RULES
-        if (why := rule(facts, limits, now)) is not None
-    ]
-    return _verdict(trips) if trips else PERMIT
+    said = [rule(facts, limits, now) for rule in _RULES]
+    if said == _SILENT:
+        return PERMIT
+    rows = zip(WATCH, said, strict=True)
+    return _verdict([Trip(row.code, row.action, why) for row, why in rows if why is not None])
 
 
 def gate(watched: Verdict, request: Request, limits: Limits) -> Verdict:
