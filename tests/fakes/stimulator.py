@@ -27,7 +27,7 @@ from drivers.contract import (
     Ticket,
 )
 from firmware_protocol.quantities import MS, SECOND, BootUs, DeviceUs, PercentMso
-from tmsctl.guard.core import PERIOD_US, Guard, Inputs
+from tmsctl.guard.core import Guard, Inputs
 from tmsctl.ipc import messages as ipc
 from tmsctl.safety.limits import GENERAL, Limits
 from tmsctl.safety.rules import Trip
@@ -35,6 +35,10 @@ from tmsctl.stimulation.plan import Plan, trains_of
 from tmsctl.stimulation.protocol import Protocol
 
 START = BootUs(1_000 * SECOND)
+PERIOD_US = 10 * MS
+PATIENCE = 100
+"""Cycles that a test waits for a block, so that a guard that never fires ends it."""
+
 LEAD_US = 20 * MS
 INFO = DriverInfo("fake", StopClass.NATIVE_LEASE, Maturity.EXPERIMENTAL, "", 100 * MS, LEAD_US, 0)
 IDENTITY = Identity("Fake", "F1", "1.0", 7, 1)
@@ -258,9 +262,16 @@ class Bench:
         self.cycle(self.grant())
         return self.firing_granted()
 
-    def firing_granted(self) -> Permit:
-        while self.fired is None:
+    def until_fired(self, patience: int = PATIENCE) -> Permit:
+        for _ in range(patience):
+            if self.fired is not None:
+                return self.fired
             self.cycle()
+        raise AssertionError(f"no block is handed over; {self.guard.state}")
+
+    def firing_granted(self) -> Permit:
+        self.until_fired()
+        assert self.fired is not None
         self.show(state=DeviceState.FIRING, block_id=self.fired.block.block_id, block_fired=0)
         return self.fired
 

@@ -26,7 +26,7 @@ from tests.fakes.stimulator import (
     Call,
     codes,
 )
-from tmsctl.guard.core import Inputs
+from tmsctl.guard.core import PERIOD_US, Inputs
 from tmsctl.ipc import messages as ipc
 from tmsctl.safety.limits import GENERAL
 from tmsctl.safety.machine import Idle, Safe
@@ -61,6 +61,7 @@ def test_who_pressed_stop_first_is_kept() -> None:
 
 
 def test_the_first_cycle_is_number_one_to_tmsd_and_to_the_device() -> None:
+    assert PERIOD_US == 10 * MS
     bench = Bench()
     bench.cycle()
     assert bench.snapshot is not None
@@ -293,11 +294,12 @@ def test_errors_of_the_link_are_acknowledged_however_few_are_allowed() -> None:
     assert isinstance(bench.guard.state, Idle)
 
 
-def test_pulses_of_a_stranger_are_acknowledged() -> None:
+def test_pulses_of_a_stranger_are_acknowledged_and_the_next_one_is_not() -> None:
     bench = Bench().connected()
-    bench.cycle(events=[LinkDown("unplugged")])
-    bench.show(pulse_count=42)
-    assert codes(bench.cycle(events=[LinkUp(IDENTITY, ENVELOPE)])) == ["stranger-pulse"]
-    assert codes(bench.cycle(bench.seen())) == ["acknowledged"]
-    bench.cycle()
-    assert isinstance(bench.guard.state, Idle)
+    for count in (42, 43):
+        bench.cycle(events=[LinkDown("unplugged")])
+        bench.show(pulse_count=count)
+        assert codes(bench.cycle(events=[LinkUp(IDENTITY, ENVELOPE)])) == ["stranger-pulse"]
+        assert codes(bench.cycle(bench.seen())) == ["acknowledged"]
+        assert bench.cycle() == []
+        assert isinstance(bench.guard.state, Idle)

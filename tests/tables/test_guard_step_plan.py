@@ -10,6 +10,7 @@ from drivers.contract import BlockEnded, CommandEnded, DeviceState, LinkError, O
 from firmware_protocol.quantities import MS, SECOND, PercentMso
 from tests.fakes.stimulator import (
     LEAD_US,
+    PATIENCE,
     SESSION,
     START,
     Bench,
@@ -216,9 +217,7 @@ def test_tmsd_is_told_what_a_block_waits_for_and_when_it_no_longer_does() -> Non
 def test_a_train_that_is_held_back_begins_later_and_loses_no_pulse() -> None:
     bench = Bench(known_us=59 * SECOND + 800 * MS).armed()
     bench.cycle(bench.grant())
-    while bench.fired is None:
-        bench.cycle()
-    permit = bench.fired
+    permit = bench.until_fired()
     assert permit.start_at - START >= 200 * MS  # all 60 s before it are known
     assert permit.block.pulses == 2
     assert bench.guard.play is not None
@@ -228,10 +227,9 @@ def test_a_train_that_is_held_back_begins_later_and_loses_no_pulse() -> None:
 def test_a_block_that_a_rule_forbids_for_good_makes_safe_at_once() -> None:
     bench = Bench(limits=replace(GENERAL, pulses_day_max=1)).armed()
     bench.cycle(bench.grant())
-    told: list[ipc.ToService] = []
-    while isinstance(bench.guard.state, Armed):
-        assert bench.fired is None
-        told = bench.cycle()
+    at = due(bench) - LEAD_US - AHEAD_US
+    assert codes(bench.until(at)) == []
+    told = bench.cycle(at=at)
     assert isinstance(bench.guard.state, Safe)
     assert codes(told) == ["day-pulses"]
     assert bench.did == ["stop"]
@@ -297,12 +295,13 @@ def test_a_block_that_is_late_as_a_whole_is_closed_as_never_sent(late_us: int, l
     assert wants(bench.cycle()) == ([] if left else [(3, 4, 2)])
 
 
-def test_what_waits_for_a_limit_is_not_late() -> None:
+def test_the_rest_of_a_train_that_is_held_back_becomes_a_train_of_its_own() -> None:
     bench = after_one_block()
+    newest = due(bench) - 100 * MS
     held(bench)
-    while bench.fired is None:
-        bench.cycle()
-    assert bench.fired.block.pulses == 2
+    permit = bench.until_fired(6 * PATIENCE)
+    assert permit.start_at >= newest + GENERAL.train_gap_min_us
+    assert permit.block.pulses == 2
     assert bench.guard.play is not None
     assert bench.guard.play.skipped == 0
 

@@ -314,7 +314,7 @@ class Guard:
             self.report.refuse(command, cause.code, cause.detail)
             return
         self.stopped_by = None
-        self.device.strangers = self.device.refusals = 0
+        self.device.strangers = 0
         self.device.link_watch.acknowledge()
         self.driver.acknowledge(now)
         self.listen(now)  # the connection is being renewed, and the next snapshot says so
