@@ -97,7 +97,7 @@ class LinkDown(NamedTuple):
 class Disarmed(NamedTuple):
     """The device has opened a new session for us, which disarms it, whatever it was before.
 
-    It comes before LinkUp. Without it, a device that was armed when the link was lost counts as armed.
+    It comes before LinkUp. Without it, a device that was armed when the link fell counts as armed.
     """
 
 

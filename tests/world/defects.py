@@ -79,13 +79,10 @@ def without(table: str, *codes: str) -> Plant:
         rows = tuple(row for row in getattr(rules, table) if row.code not in codes)
         patch.setattr(rules, table, rows)
         if table == "WATCH":
-            patch.setattr(rules, "_RULES", tuple(_like(rules._RULES, row) for row in rows))
+            patch.setattr(rules, "_RULES", tuple(row.rule for row in rows))
+            patch.setattr(rules, "_SILENT", [None] * len(rows))
 
     return plant
-
-
-def _like(old: tuple[Any, ...], row: Any) -> Any:
-    return (row.rule, row) if isinstance(old[0], tuple) else row.rule
 
 
 def put(owner: Any, name: str, value: Any) -> Plant:
@@ -446,6 +443,11 @@ def matrix_text(rows: dict[str, set[str]]) -> str:
     for name, seen in rows.items():
         marks = " ".join(f"{'x' if judge in seen else '.':>3}" for judge in JUDGES)
         lines.append(f"{name:<{width}}{marks} {' '.join(sorted(seen - {*JUDGES}))}".rstrip())
-    blind = [name for name in JUDGES if not any(name in seen for seen in rows.values())]
-    lines.append(f"judges that saw none: {', '.join(blind) or 'none'}")
+    lines.append(f"{sum(map(bool, rows.values()))} of {len(rows)} defects were seen; "
+                 f"judges that saw none: {', '.join(blind(rows)) or 'none'}")  # fmt: skip
     return "\n".join(lines)
+
+
+def blind(rows: dict[str, set[str]]) -> list[str]:
+    """Judges that saw no defect."""
+    return [name for name in JUDGES if not any(name in seen for seen in rows.values())]

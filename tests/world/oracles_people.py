@@ -275,8 +275,9 @@ def _on_time(
     e: Evidence, session: Line, times: list[int], plan: list[int], earlier: list[int]
 ) -> list[str]:
     soonest = session["at_us"]
+    forgotten = soonest + 90 * SECOND  # every window; those before it are another judge's affair
     recent = [at for at in earlier if soonest - at < 90 * SECOND]
-    while recent and not _feasible(e, session, recent, soonest, plan):
+    while recent and soonest < forgotten and not _feasible(e, session, recent, soonest, plan):
         soonest += SECOND // 2
     begun = times[0] if times else e["until_us"]
     if begun > soonest + BEGINS_WITHIN_US:

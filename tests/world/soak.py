@@ -1,7 +1,7 @@
 """`make soak MINUTES=n`: fresh seeds on every core for so long, then the kill matrix.
 
-Prints what was simulated and injected. Exit status 1 when a judge found anything, or when a
-planted defect lived.
+Prints what was simulated and injected. Exit status 1 when a judge found anything, when a planted
+defect lived, or when a judge saw none of them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 import time
 from typing import Any
 
-from tests.world.defects import matrix, matrix_text
+from tests.world.defects import blind, matrix, matrix_text
 from tests.world.odometer import Odometer
 from tests.world.story import tell
 
@@ -40,7 +40,7 @@ def main() -> int:
     rows = matrix()
     print(matrix_text(rows))
     lives = [name for name, killers in rows.items() if not killers]
-    return 1 if failed or lives else 0
+    return 1 if failed or lives or blind(rows) else 0
 
 
 def soak(first: int, minutes: float) -> tuple[Odometer, list[str], float]:
