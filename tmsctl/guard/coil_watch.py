@@ -22,15 +22,12 @@ YOUNG_US: Final = 10 * SECOND
 class CoilWatch:
     """Facts for the rule `coil-sensor`. Bounded; a reading is kept for a second."""
 
-    __slots__ = (
-        "_delivered_uj", "_kept", "_kept_at", "_last", "_pulse_at", "_run_began_at", "rate_dc",
-    )  # fmt: skip
+    __slots__ = ("_delivered_uj", "_kept", "_last", "_pulse_at", "_run_began_at", "rate_dc")
 
     def __init__(self) -> None:
         self.rate_dc = 0  # change of the surface within the last second or little more, 0.1 C
-        self._kept: int | None = None
-        self._kept_at = 0
-        self._last = (0, 0)
+        self._kept: DeviceStatus | None = None
+        self._last: tuple[int, int] | None = None
         self._delivered_uj = 0
         self._pulse_at = self._run_began_at = -RUN_GAP_US
 
@@ -43,13 +40,13 @@ class CoilWatch:
         seen = (status.coil_dc, status.surface_dc)
         if seen != self._last:
             self._last, self._delivered_uj = seen, 0
-        passed_us = status.asked_at - self._kept_at
-        if self._kept is None or passed_us > 3 * SECOND:  # after a gap no rate is known
-            self._kept, self._kept_at, self.rate_dc = status.surface_dc, status.asked_at, 0
+        kept = self._kept
+        if kept is None or status.asked_at - kept.asked_at > 3 * SECOND:
+            self._kept, self.rate_dc = status, 0  # after a gap no rate is known
             return
-        self.rate_dc = abs(status.surface_dc - self._kept)
-        if passed_us >= SECOND:
-            self._kept, self._kept_at = status.surface_dc, status.asked_at
+        self.rate_dc = abs(status.surface_dc - kept.surface_dc)
+        if status.asked_at - kept.asked_at >= SECOND:
+            self._kept = status
 
     def pulse(self, at: BootUs, mso_permille: int) -> None:
         if at - self._pulse_at > RUN_GAP_US:

@@ -56,8 +56,8 @@ class OpenBlock:
         if bursts >= block.bursts:
             return block.pulses
         per, rest = block.pulses_per_burst, passed - bursts * block.burst_period_us
-        begun = rest // block.interval_us + 1 if per > 1 else 1
-        return bursts * per + min(per, begun)
+        begun = 1 if per == 1 else min(per, rest // block.interval_us + 1)
+        return bursts * per + begun
 
 
 @dataclass(slots=True)
@@ -76,7 +76,7 @@ class Playback:
     week_pulses: int
     count_at_load: tuple[int, int]  # readings of the device's counter that fitted the ledger
     running: bool = False
-    first_pulse: int = 0  # position at loading
+    first_pulse: int = field(init=False)  # position at loading
     delivered: int = 0  # since loading, unknown ones counted in full
     confirmed: int = 0  # since loading, for certain
     skipped: int = 0
