@@ -8,7 +8,7 @@ from typing import Any
 import hypothesis
 import pytest
 
-from tests.world.odometer import Odometer
+from tests.world.odometer import TOTAL
 
 # A slow machine is no failure: the default of 200 ms an example would be a wall-clock assertion.
 hypothesis.settings.register_profile("tmsctl", deadline=None)
@@ -19,25 +19,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, default=None, help="replay one seed (tests/world)")
 
 
-# What the stories amount to, added up over all processes of a run and printed at its end.
+# What was simulated, added up over all processes of a run and printed at its end.
 _KEY = "odometer"
-_TOTAL = pytest.StashKey[Odometer]()
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_TOTAL] = Odometer()
-
-
-@pytest.fixture
-def odometer(pytestconfig: pytest.Config) -> Odometer:
-    """Add what was simulated."""
-    return pytestconfig.stash[_TOTAL]
+HOURS_MIN = 5
+FAULTS_MIN = 30_000
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
-        output[_KEY] = json.dumps(session.config.stash[_TOTAL].as_table())
+        output[_KEY] = json.dumps(TOTAL.as_table())
+    elif _is_whole(session.config) and session.exitstatus == pytest.ExitCode.OK and not _enough():
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -45,11 +38,23 @@ def pytest_testnodedown(node: Any) -> None:
     """A process of pytest-xdist ended."""
     told = getattr(node, "workeroutput", {}).get(_KEY)
     if told:
-        node.config.stash[_TOTAL].add_table(json.loads(told))
+        TOTAL.add_table(json.loads(told))
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    total = config.stash[_TOTAL]
-    if total.seeds:
+    if TOTAL.seeds:
         terminalreporter.section("simulated worlds")
-        terminalreporter.write_line(total.text())
+        terminalreporter.write_line(TOTAL.text())
+    if _is_whole(config) and not _enough():
+        terminalreporter.write_line(
+            f"TOO LITTLE: at least {HOURS_MIN} hours and {FAULTS_MIN} faults are promised", red=True
+        )
+
+
+def _is_whole(config: pytest.Config) -> bool:
+    narrowed = config.option.keyword or config.option.deselect or config.option.markexpr
+    return config.args_source is pytest.Config.ArgsSource.TESTPATHS and not narrowed
+
+
+def _enough() -> bool:
+    return TOTAL.hours >= HOURS_MIN and TOTAL.faults.total() >= FAULTS_MIN

@@ -1,9 +1,9 @@
-"""Adds up stories: how long, how many faults of which kind, what came of it."""
+"""Adds up what was simulated: how long, how many faults of which kind, what came of it."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,10 +14,11 @@ HOUR_US = 3_600_000_000
 
 @dataclass
 class Odometer:
-    """Totals of many stories."""
+    """Totals of many stories, and of what else runs in virtual time."""
 
     seeds: int = 0
-    simulated_us: int = 0
+    simulated_us: int = 0  # in stories
+    bench_us: int = 0  # on the rig and the device alone
     pulses: int = 0
     sessions: int = 0
     violations: int = 0
@@ -37,10 +38,11 @@ class Odometer:
 
     @property
     def hours(self) -> float:
-        return self.simulated_us / HOUR_US
+        return (self.simulated_us + self.bench_us) / HOUR_US
 
     def as_table(self) -> dict[str, Any]:
-        return asdict(self)
+        rows = vars(self).items()
+        return {name: dict(own) if isinstance(own, Counter) else own for name, own in rows}
 
     def add_table(self, table: dict[str, Any]) -> None:
         """What another process counted."""
@@ -51,9 +53,9 @@ class Odometer:
     def text(self) -> str:
         """For people."""
         lines = [
-            f"{self.seeds} seeds, {self.hours:.2f} simulated hours, {self.pulses} pulses, "
-            f"{self.sessions} sessions completed",
-            f"{self.violations} seeds with a violation, {self.wrong_refusals} refusals that "
+            f"{self.hours:.2f} simulated hours, {self.simulated_us / HOUR_US:.2f} of them in "
+            f"{self.seeds} stories: {self.pulses} pulses, {self.sessions} sessions completed",
+            f"{self.violations} stories with a violation, {self.wrong_refusals} refusals that "
             "should not have been",
             f"{self.faults.total()} injected faults:",
             *_columns(self.faults),
@@ -61,6 +63,10 @@ class Odometer:
             *_columns(self.refusals),
         ]
         return "\n".join(lines)
+
+
+TOTAL = Odometer()
+"""Of this process."""
 
 
 def _columns(counts: Counter[str], across: int = 4) -> list[str]:

@@ -18,6 +18,7 @@ from sim_device.faults import Rule
 from sim_device.settings import Settings
 from sim_device.tmslink_firmware import Firmware
 from sim_device.world import VirtualPort, Wire
+from tests.world.odometer import TOTAL
 from tmsctl.guard.core import PERIOD_US, Guard, Inputs
 from tmsctl.guard.plans import plan_for
 from tmsctl.ipc import messages as ipc
@@ -149,6 +150,7 @@ class Rig:
 
     def advance(self, to: int) -> None:
         """Device and line go on; the guard takes bytes as they arrive but runs no cycle."""
+        TOTAL.bench_us += to - self.now
         self.port.advance(to, self._listen)
         self.now = BootUs(to)
 

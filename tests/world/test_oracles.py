@@ -14,6 +14,7 @@ import pytest
 from tests.world import oracles_dose, oracles_link
 from tests.world.defects import DEFECTS, JUDGES, PROOFS, sees
 from tests.world.evidence import MS, SECOND, Evidence
+from tests.world.odometer import TOTAL
 from tests.world.oracles import ORACLES
 from tests.world.story import Spec, tell
 
@@ -50,6 +51,7 @@ def test_every_judge_sees_a_planted_defect_and_nothing_without_it(judge: str) ->
     defect = DEFECTS[PROOFS[judge]]
     assert sees(judge, defect), f"{judge} is blind for: {PROOFS[judge]}"
     healthy = tell(defect.seeds[0], defect.spec)
+    TOTAL.add(healthy)
     assert judge not in healthy.wrong, healthy.story()
 
 

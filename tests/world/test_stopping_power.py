@@ -19,6 +19,7 @@ from firmware_protocol.tmslink import messages as m
 from firmware_protocol.tmslink.link import Link
 from sim_device.settings import Settings
 from sim_device.tmslink_firmware import Firmware
+from tests.world.odometer import TOTAL
 
 TRIALS: Final = 2_500  # in each of four parts: 10,000, as ask
 PARTS: Final = range(4)
@@ -64,6 +65,7 @@ class Host:
         self.give(data)
 
     def wait(self, duration_us: int) -> None:
+        TOTAL.bench_us += duration_us
         self.now += duration_us
         self.device.run_to(self.now)
         self.device.take_output()
@@ -159,6 +161,7 @@ def test_without_valid_beats_the_device_is_disarmed_50_ms_after_the_last_one(par
         assert host.happened("disarm") == [fed_at + DEAD_MAN_US], story  # not later, not sooner
         assert max(host.happened("pulse"), default=0) <= fed_at + DEAD_MAN_US, story
     assert min(kinds.values()) == TRIALS // len(LOSSES)
+    TOTAL.faults += kinds
 
 
 def test_every_way_to_lose_beats_would_be_seen_if_the_device_took_them() -> None:
