@@ -22,13 +22,16 @@ from drivers.contract import (
     Maturity,
     Outcome,
     Permit,
+    PulseBlock,
     PulseSeen,
     StopClass,
     Ticket,
 )
 from firmware_protocol.quantities import MS, SECOND, BootUs, DeviceUs, PercentMso
 from tmsctl.guard.core import Guard, Inputs
+from tmsctl.guard.playback import Intent, OpenBlock, Playback
 from tmsctl.ipc import messages as ipc
+from tmsctl.safety.dose import PulseTimes
 from tmsctl.safety.limits import GENERAL, Limits
 from tmsctl.safety.rules import Trip
 from tmsctl.stimulation.plan import Plan, trains_of
@@ -61,6 +64,36 @@ def plan(
 
 PLAN = plan()
 """Two trains of four pulses; a block of the fake holds two."""
+
+
+def playback(of: Any = PLAN, position: int = 0, lease_ms: int = 100, **changes: Any) -> Playback:
+    play = Playback(
+        plan=of,
+        session_no=3,
+        limits=GENERAL,
+        position=position,
+        lease_max_us=lease_ms * MS,
+        pulses_max=1_000,
+        lead_us=LEAD_US,
+        sent=PulseTimes(GENERAL.train_gap_min_us),
+        day_pulses=0,
+        week_pulses=0,
+        count_at_load=(0, 0),
+    )
+    for name, value in changes.items():
+        setattr(play, name, value)
+    return play
+
+
+def block(bursts: int, per_burst: int, period_us: int = 100 * MS) -> PulseBlock:
+    interval_us = 20 * MS if per_burst > 1 else 0
+    return PulseBlock(1, PercentMso(50), bursts, period_us, per_burst, interval_us)
+
+
+def opened(play: Playback, of: PulseBlock, start_at: int = START) -> OpenBlock:
+    piece = play.slice_at(play.position)
+    intent = Intent(1, play.position, of.pulses, piece, granted=True)
+    return OpenBlock(intent, of, BootUs(start_at), START, 1)
 
 
 class Call(NamedTuple):

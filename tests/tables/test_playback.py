@@ -7,50 +7,17 @@ from typing import Any
 import pytest
 
 from drivers.contract import PulseBlock
-from firmware_protocol.quantities import MS, SECOND, BootUs, PercentMso
-from tests.fakes.stimulator import plan
-from tmsctl.guard.playback import Intent, OpenBlock, Playback
+from firmware_protocol.quantities import MS, SECOND, BootUs
+from tests.fakes.stimulator import LEAD_US, block, opened, plan, playback
+from tmsctl.guard.playback import Intent, Playback
 from tmsctl.ipc.messages import Session
-from tmsctl.safety.dose import PulseTimes
-from tmsctl.safety.limits import GENERAL
 
 NOW = BootUs(1_000 * SECOND)
-LEAD_US = 20 * MS
 SOON_US = 120 * MS  # lead and 100 ms
 CLOCK_ERROR_US = 2 * MS
 PLAN = plan()  # two trains of four pulses, 100 ms apart; from train to train 6 s
 BURSTS = plan(pulses_per_burst=3)  # the same with bursts of three pulses, 20 ms apart
 LONG = plan(bursts=12, trains=1)
-
-
-def playback(of: Any = PLAN, position: int = 0, lease_ms: int = 100, **changes: Any) -> Playback:
-    play = Playback(
-        plan=of,
-        session_no=3,
-        limits=GENERAL,
-        position=position,
-        lease_max_us=lease_ms * MS,
-        pulses_max=1_000,
-        lead_us=LEAD_US,
-        sent=PulseTimes(GENERAL.train_gap_min_us),
-        day_pulses=0,
-        week_pulses=0,
-        count_at_load=(0, 0),
-    )
-    for name, value in changes.items():
-        setattr(play, name, value)
-    return play
-
-
-def block(bursts: int, per_burst: int, period_us: int = 100 * MS) -> PulseBlock:
-    interval_us = 20 * MS if per_burst > 1 else 0
-    return PulseBlock(1, PercentMso(50), bursts, period_us, per_burst, interval_us)
-
-
-def opened(play: Playback, of: PulseBlock, start_at: int = NOW) -> OpenBlock:
-    piece = play.slice_at(play.position)
-    intent = Intent(1, play.position, of.pulses, piece, granted=True)
-    return OpenBlock(intent, of, BootUs(start_at), NOW, 1)
 
 
 # -- the block under way ------------------------------------------------------------------------

@@ -200,8 +200,8 @@ class DeviceView:
             return
         # First word after a connection, or nothing is under way: the counter tells what happened.
         if holder is not None and block is not None:
-            passed = -1 if self.count is None else status.pulse_count - self.count
-            if 0 <= passed <= block.block.pulses:
+            passed = None if self.count is None else status.pulse_count - self.count
+            if passed is not None and 0 <= passed <= block.block.pulses:
                 self._end(holder, passed, 0, "connection lost; delivered pulses by the counter")
             else:
                 why = "connection lost; the counter proves nothing"

@@ -1,0 +1,307 @@
+"""How the guard settles each block: pulse by pulse, by its report, by its answer, or read back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from drivers.contract import BlockEnded, CommandEnded, DeviceState, LinkDown, Outcome, Ticket
+from firmware_protocol.quantities import MS, SECOND, BootUs
+from tests.fakes.stimulator import START, block, opened, playback
+from tests.tables.test_device_view import View, under_way
+
+FIRE_TICKET = Ticket(1)
+
+
+# -- pulses -----------------------------------------------------------------------------------
+
+
+def test_a_pulse_of_the_block_under_way_is_told_with_its_place_in_the_plan() -> None:
+    play = playback(position=4)
+    seen = View(play)
+    play.open = opened(play, block(2, 1))
+    seen.pulse(1, 41, START + 100 * MS)
+    assert seen.records() == [(3, 5, 250)]
+    view = seen.view
+    assert (view.realised_permille, view.last_realised, view.didt_a_per_us) == (503, 503, 57)
+    assert view.energy_at == START + 100 * MS
+    assert (len(view.seen), play.open.places) == (1, [1])
+    assert view.strangers == 0
+
+
+@pytest.mark.parametrize(
+    ("place", "block_id", "strange"),
+    [(0, 1, False), (1, 1, False), (2, 1, True), (3, 1, True), (0, 2, True), (1, 0, True)],
+)
+def test_a_pulse_that_no_block_explains_is_a_strangers(
+    place: int, block_id: int, strange: bool
+) -> None:
+    seen = under_way()
+    seen.pulse(place, 41 + place, block_id=block_id)
+    assert (seen.records() == [(0, 0, 250)]) is strange
+    assert seen.view.strangers == (1 if strange else 0)
+    assert seen.view.count == (41 if strange else 40)
+    assert (seen.view.realised_permille is None) is strange
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+def test_every_pulse_is_a_strangers_while_no_block_is_under_way(loaded: bool) -> None:
+    seen = View(playback() if loaded else None)
+    seen.pulse(0, 41)
+    seen.pulse(1, 42)
+    assert seen.view.strangers == 2
+    assert seen.view.count == 42
+    assert seen.records() == [(0, 0, 250)] * 2
+    assert seen.view.last_realised == 503
+
+
+def test_a_place_that_does_not_rise_is_a_strangers() -> None:
+    seen = under_way(block(4, 1))
+    for place in (0, 1):
+        seen.pulse(place, 41 + place)
+    assert seen.view.strangers == 0
+    seen.pulse(1, 43)
+    assert seen.view.strangers == 1
+    seen.pulse(0, 44)
+    assert seen.view.strangers == 2
+
+
+def test_a_strangers_pulse_before_any_status_begins_the_count() -> None:
+    seen = View(up=False)
+    seen.pulse(0, 17)
+    assert seen.view.count == 17
+    assert seen.records() == [(0, 0, 0)]  # a surface that nobody has told
+    seen.pulse(1, 99)
+    assert seen.view.count == 18
+
+
+def test_a_pulse_while_the_count_is_unknown_accuses_nobody() -> None:
+    seen = under_way()
+    seen.view.count = None
+    seen.pulse(0, 99)
+    assert (seen.view.strangers, seen.view.missed) == (0, 0)
+
+
+def test_a_counter_ahead_of_the_place_tells_of_pulses_in_between() -> None:
+    seen = under_way(block(4, 1))
+    seen.pulse(0, 43)  # two more than the one that the device reports
+    assert seen.view.strangers == 2
+    seen.pulse(1, 44)
+    assert seen.view.strangers == 4  # it is judged at every pulse
+
+
+# -- pulses that did not leave ----------------------------------------------------------------
+
+
+def test_pulses_missed_in_a_row_are_counted_up_to_the_next_one() -> None:
+    seen = under_way(block(8, 1))
+    view = seen.view
+    seen.pulse(2, 41)  # places 0 and 1 did not leave
+    assert view.missed == 2
+    seen.pulse(3, 42)
+    seen.pulse(5, 43)  # one more, after one that did
+    assert view.missed == 2  # the most in a row
+    seen.pulse(7, 44)
+    assert view.missed == 2
+    assert view.strangers == 0
+
+
+def test_missed_pulses_go_on_from_block_to_block() -> None:
+    seen = under_way()
+    play = seen.play
+    assert play is not None
+    for missed in (2, 4):
+        seen.note(BlockEnded(1, 0, 0, "complete", 40))
+        assert seen.view.missed == missed
+        play.open = opened(play, block(2, 1))
+    seen.pulse(0, 41)
+    seen.note(BlockEnded(1, 1, 0, "complete", 41))
+    assert seen.view.missed == 4
+    assert seen.view._missing == 1
+
+
+def test_a_block_that_was_cut_short_missed_nothing() -> None:
+    seen = under_way()
+    seen.note(BlockEnded(1, 0, 0, "STOP", 40))
+    assert seen.view.missed == 0
+
+
+# -- the report of the end --------------------------------------------------------------------
+
+
+def test_the_report_of_a_block_closes_it_and_adds_up() -> None:
+    seen = under_way(block(4, 1))
+    play = seen.play
+    assert play is not None
+    play.delivered, play.confirmed, play.skipped, seen.view.refusals = 10, 9, 1, 2
+    seen.note(BlockEnded(1, 2, 1, "STOP", 42))
+    assert (play.delivered, play.confirmed, play.skipped, play.position) == (12, 11, 2, 3)
+    assert seen.view.count == 42
+    assert seen.view.refusals == 0
+    assert seen.outcomes() == [(2, 1, 0, "STOP")]
+    assert play.open is None
+
+
+def test_only_its_own_report_closes_a_block() -> None:
+    seen = under_way()
+    seen.note(BlockEnded(2, 2, 0, "complete", 42))
+    assert seen.outcomes() == []
+    assert seen.view.count == 40
+    for other in (View(), View(playback())):
+        other.note(BlockEnded(1, 2, 0, "complete", 42))
+        assert other.outcomes() == []
+
+
+@pytest.mark.parametrize(
+    ("seen_places", "delivered", "skipped", "times"),
+    [
+        ([0, 2], 2, 0, [0, 200]),  # each was reported: their own times
+        ([0], 2, 0, [0, 100]),  # one report is lost: all up to the last one
+        ([0], 2, 1, [0, 100, 200]),
+        ([], 0, 0, []),
+    ],
+)
+def test_the_dose_counts_pulses_at_the_times_when_they_left(
+    seen_places: list[int], delivered: int, skipped: int, times: list[int]
+) -> None:
+    seen = under_way(block(4, 1))
+    play = seen.play
+    assert play is not None
+    for number, place in enumerate(seen_places):
+        seen.pulse(place, 41 + number, START + place * 100 * MS)
+    seen.note(BlockEnded(1, delivered, skipped, "STOP", 40 + delivered))
+    assert list(play.sent._times) == [START + at * MS for at in times]
+    assert play.sent.energy_at_most(0) == len(times) * 63_000_000
+
+
+# -- the answer to the command ----------------------------------------------------------------
+
+
+def test_a_refused_block_never_left_and_is_counted() -> None:
+    seen = under_way()
+    seen.view.refusals = 1
+    seen.note(CommandEnded(FIRE_TICKET, Outcome.REFUSED, "busy"))
+    assert seen.outcomes() == [(0, 0, 1, "refused by the device: busy")]
+    assert seen.view.refusals == 2
+
+
+def test_an_unknown_answer_is_unresolved_until_a_better_one() -> None:
+    seen = under_way()
+    seen.note(CommandEnded(FIRE_TICKET, Outcome.UNKNOWN, "no answer"), START + 5)
+    assert seen.view.unresolved_since(seen.play) == START + 5
+    seen.note(CommandEnded(FIRE_TICKET, Outcome.APPLIED, ""))
+    assert seen.view.unresolved_since(seen.play) is None
+    assert seen.outcomes() == []
+
+
+@pytest.mark.parametrize("outcome", list(Outcome))
+def test_the_answer_to_another_command_says_nothing_of_the_block(outcome: Outcome) -> None:
+    seen = under_way()
+    seen.note(CommandEnded(Ticket(7), outcome, "x"))
+    assert seen.view.unresolved_since(seen.play) is None
+    assert seen.play is not None
+    assert seen.play.open is not None
+    assert seen.view.arm_refused() is None
+    for other in (View(), View(playback())):
+        other.note(CommandEnded(FIRE_TICKET, outcome, "x"))
+        assert other.outcomes() == []
+
+
+# -- read back --------------------------------------------------------------------------------
+
+CUT, READ, NEVER = "cut short; read back", "read back", "never reached the device"
+OVER_MS = 100 + 60
+"""The last pulse of a block of two, and what its report may take."""
+
+
+@pytest.mark.parametrize(
+    ("asked_us", "changes", "outcome"),
+    [
+        (0, {"block_id": 1}, None),  # asked before the block was sent
+        (1, {"block_id": 1}, (0, 0, 0, CUT)),
+        (1, {"block_id": 1, "block_fired": 1, "state": DeviceState.LATCHED}, (1, 0, 0, CUT)),
+        (1, {"block_id": 1, "block_fired": 1, "state": DeviceState.FIRING}, None),
+        (SECOND, {"block_id": 1, "block_fired": 1, "state": DeviceState.FIRING}, None),
+        (OVER_MS * MS, {"block_id": 1, "block_fired": 1, "state": DeviceState.READY}, None),
+        (OVER_MS * MS + 1, {"block_id": 1, "block_fired": 1, "state": DeviceState.READY},
+         (1, 1, 0, READ)),
+        (OVER_MS * MS + 1, {"block_id": 1, "block_fired": 2, "state": DeviceState.READY},
+         (2, 0, 0, READ)),
+        (SECOND, {"block_id": 1, "block_fired": 1, "state": DeviceState.ARMING}, None),
+        (SECOND, {"block_id": 0}, None),  # nothing is in doubt: its report will come
+    ],
+)  # fmt: skip
+def test_a_block_is_read_back_from_a_status_that_names_it(
+    asked_us: int, changes: dict[str, Any], outcome: tuple[int, int, int, str] | None
+) -> None:
+    seen = under_way()
+    seen.status(START + asked_us, **changes)
+    seen.view.settle(seen.play)
+    assert seen.outcomes() == ([] if outcome is None else [outcome])
+
+
+@pytest.mark.parametrize(("asked_us", "ended"), [(5, False), (6, True)])
+def test_a_block_in_doubt_that_a_younger_status_does_not_name_was_never_there(
+    asked_us: int, ended: bool
+) -> None:
+    seen = under_way()
+    seen.note(CommandEnded(FIRE_TICKET, Outcome.UNKNOWN, ""), START + 5)
+    seen.status(START + asked_us, state=DeviceState.READY)
+    seen.view.settle(seen.play)
+    assert seen.outcomes() == ([(0, 0, 1, NEVER)] if ended else [])
+    assert seen.play is not None
+    assert seen.play.position == 0
+
+
+def test_a_block_in_doubt_that_the_status_names_is_in_doubt_no_longer() -> None:
+    seen = under_way()
+    seen.note(CommandEnded(FIRE_TICKET, Outcome.UNKNOWN, ""), START + 5)
+    seen.status(START + 6, state=DeviceState.FIRING, block_id=1)
+    seen.view.settle(seen.play)
+    assert seen.view.unresolved_since(seen.play) is None
+    assert seen.outcomes() == []
+
+
+def test_without_a_status_nothing_is_read_back() -> None:
+    seen = under_way()
+    seen.note(LinkDown("unplugged"))
+    seen.view.settle(seen.play)
+    assert seen.outcomes() == []
+    View().view.settle(None)
+    View(playback()).view.settle(playback())
+
+
+# -- a plan that was unloaded -----------------------------------------------------------------
+
+
+def test_a_block_of_an_unloaded_plan_is_settled_before_the_next_plan_counts() -> None:
+    seen = under_way()
+    orphan, seen.play = seen.play, playback()
+    assert orphan is not None
+    seen.view.adopt_orphan(orphan)
+    assert seen.view.counter_range(seen.play).high == 41  # type: ignore[union-attr]
+    seen.pulse(0, 41)
+    assert orphan.open is not None
+    assert orphan.open.places == [0]
+    seen.note(CommandEnded(FIRE_TICKET, Outcome.UNKNOWN, ""), START + 5)
+    assert seen.view.unresolved_since(seen.play) == START + 5
+    seen.status(BootUs(START + SECOND), block_id=1, block_fired=2, pulse_count=42)
+    seen.view.settle(seen.play)
+    assert seen.outcomes() == [(2, 0, 0, CUT)]
+    assert (orphan.delivered, seen.play.delivered) == (2, 0)
+    # From now on the plan that is loaded is the one that counts.
+    seen.play.open = opened(seen.play, block(2, 1))
+    seen.note(BlockEnded(1, 2, 0, "complete", 44))
+    assert (orphan.delivered, seen.play.delivered) == (2, 2)
+
+
+def test_the_end_of_a_loaded_block_forgets_no_unloaded_one() -> None:
+    seen = under_way()
+    assert seen.play is not None
+    seen.note(BlockEnded(1, 2, 0, "complete", 42))
+    seen.view.adopt_orphan(seen.play)  # nothing is open: nothing is kept
+    seen.play = playback()
+    seen.play.open = opened(seen.play, block(2, 1))
+    seen.note(BlockEnded(1, 1, 0, "STOP", 43))
+    assert seen.play.delivered == 1
