@@ -378,7 +378,8 @@ class Operator:
 
     def _used_confirmation(self, _: Engine) -> Deed:
         # To another tmsd it is unknown; if the start was refused, it is another order's.
-        codes = ("confirmation-used", "confirmation-unknown", "confirmation-changed")
+        codes = ("confirmation-used", "confirmation-unknown", "confirmation-changed",
+                 "confirmation-old")  # fmt: skip
         self.desk.start(self._order(), "0" * 64, self._used, None, codes)
         yield 0
 

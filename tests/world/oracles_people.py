@@ -243,11 +243,23 @@ def _explained(e: Evidence, ask: Line) -> bool:
         broken = (h["at_us"] for h in e["hazards"] if h["what"] == "disk-failure")
         return any(at <= (ask["answered_us"] or e["until_us"]) for at in broken)
     since, until = ask["at_us"] - EXPLAINS_FOR_US, ask["answered_us"] or e["until_us"]
+    if ask["answer"] in ("counter-disagrees", "ledger-counter"):  # once apart, they stay apart
+        since = min(since, _agreed_at(e, ask["at_us"]))
     done = [(h["at_us"], h["until_us"]) for h in e["hazards"]]
     done += [(line["at_us"], 0) for line in events(e, "injected", "boot")]
     done += [(a["at_us"], 0) for a in e["asks"] if a["what"] == "stop"]
     heated = any(line["at_us"] <= until for line in injected(e, "coil_hot", "coil_heats"))
     return heated or any(since <= at <= until or at <= since <= end for at, end in done)
+
+
+def _agreed_at(e: Evidence, before_us: int) -> int:
+    """When the device's counter and the ledger were last found to agree."""
+    found = (
+        a["at_us"]
+        for a in e["asks"]
+        if a["answer"] == "ok" and a["what"] in ("start", "accept-counter")
+    )
+    return max((at for at in found if at < before_us), default=e["from_us"])
 
 
 def _too_much(e: Evidence, ask: Line) -> bool:

@@ -73,6 +73,7 @@ class World:
         self.intents_at: list[int] = []  # when each intent was on disk
 
         self.booted_at = 0  # true time at which CLOCK_BOOTTIME was 0
+        self.up_at = 0  # true time at which its programs are back
         self.boot_no = 1
         self.wall_off_us = 0  # what the wall clock shows too much
         self.unclean = False  # files in /run: a guard began, and the last one ended in order
@@ -195,13 +196,13 @@ class World:
         return None, BootUs(0) if self.guard_ended is None else self.guard_ended
 
     def start_guard(self) -> None:
-        if self.guard is None:
+        if self.guard is None and self.now >= self.up_at:
             self.guard = GuardProcess(self)
             self.guards.append({"pid": self.guard.pid, "from_us": self.now, "until_us": None})
 
     def start_tmsd(self) -> None:
         """A tmsd that cannot open its journal ends at once, and is started again later."""
-        if self.tmsd is None:
+        if self.tmsd is None and self.now >= self.up_at:
             try:
                 self.tmsd = TmsdProcess(self)
             except JournalError:
@@ -274,9 +275,14 @@ class World:
 
     def reboot(self, dark_us: int) -> None:
         """Power is lost and comes back: other processes, another boot clock."""
+        if self.now < self.up_at:
+            return  # it is dark, or only just coming back
         back_us = dark_us + BOOT_US
+        self.up_at = self.now + back_us
         self.kill_guard(back_us)
         self.end_tmsd(in_order=False, back_after_us=back_us)
+        self.at(self.up_at, self.start_guard)  # whatever was dead already comes back as well
+        self.at(self.up_at, self.start_tmsd)
         self.unclean, self.guard_ended = False, None  # /run is empty after a boot
         self.at(self.now + dark_us, self._boot)
 
@@ -286,6 +292,7 @@ class World:
 
     def sleep(self, duration_us: int) -> None:
         """Computer and device are switched off for hours; nothing happens meanwhile."""
+        self.run(max(0, self.up_at - self.now))
         self.reboot(1 * SECOND)
         self.firmware.faults.add_from_now(Rule("reboot", value=1_000), self.device_us())
         self.run(500 * MS)
