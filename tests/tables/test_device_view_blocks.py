@@ -61,10 +61,11 @@ def test_a_place_that_does_not_rise_is_a_strangers() -> None:
     for place in (0, 1):
         seen.pulse(place, 41 + place)
     assert seen.view.strangers == 0
-    seen.pulse(1, 43)
+    seen.pulse(1, 42)  # the same once more
     assert seen.view.strangers == 1
-    seen.pulse(0, 44)
+    seen.pulse(0, 43)
     assert seen.view.strangers == 2
+    assert seen.records() == [(3, 0, 250), (3, 1, 250), (0, 0, 250), (0, 0, 250)]
 
 
 def test_a_strangers_pulse_before_any_status_begins_the_count() -> None:

@@ -119,6 +119,7 @@ def test_a_run_that_a_rule_forbids_is_refused_with_the_code_of_the_rule() -> Non
     wrong = ipc.Run(SESSION, "0" * 64, bench.now)
     assert codes(bench.cycle(wrong)) == ["not-confirmed"]
     assert bench.did == []
+    assert bench.cycle() == []  # refused once, and not tried again
     assert bench.snapshot is not None
     assert bench.guard.play is not None
     assert not bench.guard.play.running
@@ -181,6 +182,14 @@ def test_unloading_disarms_and_forgets_the_plan(armed: bool) -> None:
     assert bench.guard.play is None
     assert bench.snapshot is not None
     assert bench.cycle(ipc.Unload()) == []  # a second one finds nothing to do
+
+
+@pytest.mark.parametrize("command", [ipc.Pause(SESSION), ipc.Unload()])
+def test_a_disarmed_guard_goes_on_disarming_whatever_tmsd_ends(command: ipc.ToGuard) -> None:
+    bench = Bench().loaded()
+    bench.show(state=DeviceState.READY)
+    assert bench.cycle(command) == []
+    assert bench.did == ["disarm"]
 
 
 def test_a_refused_arming_disarms_and_says_why() -> None:

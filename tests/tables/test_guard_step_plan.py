@@ -125,6 +125,21 @@ def test_a_granted_block_that_an_unload_gives_up_is_closed_as_never_sent() -> No
     assert bench.did == ["disarm"]
 
 
+@pytest.mark.parametrize(
+    ("recorded", "repeated"), [((SESSION, 1), False), ((SESSION, 2), True), ((OTHER, 1), True)]
+)
+def test_an_outcome_is_repeated_every_second_until_it_is_on_disk(
+    recorded: tuple[int, int], repeated: bool
+) -> None:
+    bench = Bench().armed()
+    bench.cycle(bench.grant())
+    assert len(outcomes(bench.cycle(ipc.Pause(SESSION)))) == 1
+    again = bench.now + SECOND
+    assert bench.cycle(ipc.Recorded(*recorded)) == []
+    assert bench.until(again) == []
+    assert outcomes(bench.cycle(at=again)) == ([(1, 0, 0, 1, "paused")] if repeated else [])
+
+
 # -- when it is handed over --------------------------------------------------------------------
 
 
