@@ -23,15 +23,16 @@ SLOWEST_RECHARGE_US_PER_PCT: Final = 1_000_000
 def facts_of(guard: Guard, gap_us: int, now: BootUs) -> Facts:
     """One view for one cycle."""
     device, state, play = guard.device, guard.state, guard.play
-    armed = isinstance(state, Arming | Armed)
+    since, mso = (state.since, state.mso) if isinstance(state, Arming | Armed) else (None, None)
+    armed = since is not None
     return Facts(
         guard.stopped_by,
         guard.service_seen_at,
         gap_us,
         device.known,
         device.status,
-        state.since if isinstance(state, Arming | Armed) else None,
-        state.mso if isinstance(state, Arming | Armed) else None,
+        since,
+        mso,
         isinstance(state, Armed),
         device.energy_at if armed else None,
         device.counter_range(play),
