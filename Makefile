@@ -42,7 +42,7 @@ demo: .venv/run.stamp
 
 test: .venv/dev.stamp
 	@echo "pytest: tables, properties, architecture, conformance, virtual worlds, real processes"
-	@$(BIN)/python -m pytest -q -n 3 --dist loadgroup $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -q -n 3 --dist worksteal $(PYTEST_ARGS)
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .

@@ -200,6 +200,7 @@ def test_of_two_who_resume_at_once_one_owns_the_session(place: Place) -> None:
     number = station.start()
     station.close()
     first.until_session("paused")
+    until(lambda: first.status()["guard"]["state"] == "idle", "the guard shows the pause")
     asked = [client.ask("session.resume") for client in (first, second)]
     answers = [client.answer(n) for client, n in zip((first, second), asked, strict=True)]
     [won] = [answer["result"] for answer in answers if "result" in answer]

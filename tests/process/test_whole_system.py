@@ -38,10 +38,7 @@ from tmsctl.cli import stop
 from tmsctl.cli.client import Client
 from tmsctl.cli.errors import CliError
 
-pytestmark = [
-    pytest.mark.timeout(180),  # a session of 40 s, on a machine that does other things too
-    pytest.mark.xdist_group("real time"),  # one guard at a time; its tests wait more than they work
-]
+pytestmark = pytest.mark.timeout(180)  # a session of 40 s, on a machine that does other things too
 
 LOST_BEATS_US = 55_000  # 50 ms, and 5 ms for the estimate of the device's clock
 STOPPED_US = 60_000  # the last beat before STOP still permits 50 ms
