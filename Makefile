@@ -9,6 +9,9 @@ PYTEST_ARGS ?=
 BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
+# Kept byte code halves the time in which a program starts, and tests start hundreds.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test lint bench soak mutants docs clean
 
 help:

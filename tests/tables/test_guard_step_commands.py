@@ -240,3 +240,10 @@ def test_a_plan_of_its_own_limits_is_armed_at_its_own_intensity_only() -> None:
     bench.cycle(ipc.Unload())
     assert bench.guard.limits_in_force is GENERAL
     assert GENERAL.mso_max_pct == 100
+
+
+def test_the_last_words_of_a_tmsd_that_has_gone_are_no_sign_of_life() -> None:
+    bench = Bench().armed()
+    [cause, *_] = bench.cycle(ipc.Alive(), connected=False)
+    assert isinstance(cause, ipc.Transition)
+    assert (cause.after, cause.code) == (ipc.GuardState.SAFE, "service-lost")

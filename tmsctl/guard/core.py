@@ -138,7 +138,7 @@ class Guard:
         if not inputs.service_connected:
             self.service_seen_at = self.service_fault = None
         for command in inputs.commands:
-            self.service_seen_at = now
+            self.service_seen_at = now if inputs.service_connected else None
             match command:
                 case ipc.Load():
                     self._load(command)
