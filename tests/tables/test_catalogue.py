@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from functools import cache
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.tables.rule_cases import ALLOWS, REFUSES
-from tmsctl.safety.catalogue import MET_BY, Hazard, Requirement, Rule, load, parse
+from tmsctl.safety.catalogue import MET_BY, RULE_TABLES, Hazard, Requirement, Rule, load, parse
 from tmsctl.safety.rules import ARM, GATE, WATCH
 
 ROOT = Path(__file__).parents[2]
@@ -211,6 +212,8 @@ def test_a_small_catalogue_is_read_whole() -> None:
     changed = found.rules["plan-changed"]
     assert (changed.table, changed.also) == ("guard", ("watch",))
     assert changed.where == "tmsctl/guard/plans.py:plan_for"
+    everywhere = parse(SMALL.replace('also = ["watch"]', f"also = {json.dumps(RULE_TABLES)}"))
+    assert everywhere.rules["plan-changed"].also == RULE_TABLES
     assert changed.refused_by == ("tests/tables/a.py::test_a", "tests/tables/a.py::test_c")
     assert changed.allowed_by == ("tests/tables/a.py::test_b", "tests/tables/a.py::test_d")
     assert found.hazards["H01"] == Hazard(

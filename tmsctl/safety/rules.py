@@ -32,8 +32,8 @@ def watch(facts: Facts, limits: Limits, now: BootUs) -> Verdict:
     said = [rule(facts, limits, now) for rule in _RULES]
     if said == _SILENT:
         return PERMIT
-    rows = zip(WATCH, said, strict=True)
-    return _verdict([Trip(row.code, row.action, why) for row, why in rows if why is not None])
+    heard = [(WATCH[at], why) for at, why in enumerate(said) if why is not None]
+    return _verdict([Trip(row.code, row.action, why) for row, why in heard])
 
 
 def gate(watched: Verdict, request: Request, limits: Limits) -> Verdict:
