@@ -21,7 +21,7 @@ def times(rig: Rig) -> list[int]:
 
 @pytest.mark.parametrize(
     ("protocol", "from_pulse"),
-    [("ctbs600", 0), ("itbs600", 0), ("hf10-19", 2_800), ("hf10-37", 1_500), ("lf1-900", 0),
+    [("ctbs600", 0), ("itbs600", 0), ("hf10-19", 2_800), ("hf10-37", 1_200), ("lf1-900", 0),
      ("snt1800", 0), ("hf10-19", 0)],
 )  # fmt: skip
 def test_a_clean_session_delivers_exactly_its_plan(protocol: str, from_pulse: int) -> None:
