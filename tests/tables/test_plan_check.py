@@ -112,7 +112,8 @@ def test_every_check_names_the_source_of_its_figure_and_whether_it_was_verified(
     for code in ("recharge", "interval", "train-gap"):
         assert (unasked[code].next_step, unasked[code].soft) == ("", False)
     assert unasked["recharge"].verified
-    assert judged(PLAN_CASES[0].given._replace(plan=plan(), recharge=200))["recharge"].verified
+    asked = judged(PLAN_CASES[0].given._replace(plan=plan(train(0, 2, 100_000)), recharge=200))
+    assert asked["recharge"].verified
 
 
 DETAILS = {
