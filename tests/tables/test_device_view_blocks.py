@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 
-from drivers.contract import BlockEnded, CommandEnded, DeviceState, LinkDown, Outcome, Ticket
+from drivers.contract import (
+    BlockEnded,
+    CommandEnded,
+    DeviceState,
+    LinkDown,
+    LinkError,
+    Outcome,
+    Ticket,
+)
 from firmware_protocol.quantities import MS, SECOND, BootUs
 from tests.fakes.stimulator import START, block, opened, playback
 from tests.tables.test_device_view import View, under_way
@@ -38,7 +46,7 @@ def test_a_pulse_that_no_block_explains_is_a_strangers(
     place: int, block_id: int, strange: bool
 ) -> None:
     seen = under_way()
-    seen.pulse(place, 41 + place, block_id=block_id)
+    seen.pulse(place, 41, block_id=block_id)
     assert (seen.records() == [(0, 0, 250)]) is strange
     assert seen.view.strangers == (1 if strange else 0)
     assert seen.view.count == (41 if strange else 40)
@@ -89,7 +97,35 @@ def test_a_counter_ahead_of_the_place_tells_of_pulses_in_between() -> None:
     seen.pulse(0, 43)  # two more than the one that the device reports
     assert seen.view.strangers == 2
     seen.pulse(1, 44)
-    assert seen.view.strangers == 4  # it is judged at every pulse
+    assert seen.view.strangers == 2
+
+
+def test_a_pulse_too_many_is_noticed_behind_one_that_was_missed() -> None:
+    seen = under_way(block(8, 1))
+    seen.pulse(1, 41)  # place 0 has not left
+    assert seen.view.strangers == 0
+    seen.pulse(2, 43)
+    assert seen.view.strangers == 1
+
+
+def test_a_pulse_too_many_is_noticed_although_the_next_one_is_left_out() -> None:
+    seen = under_way(block(8, 1))
+    seen.pulse(0, 41)
+    seen.pulse(2, 43)
+    assert seen.view.strangers == 1
+
+
+def test_pulses_whose_reports_were_lost_are_no_strangers_but_no_more_than_those() -> None:
+    seen = under_way(block(8, 1))
+    seen.pulse(0, 41)
+    seen.note(LinkError("lost: 1"))
+    seen.pulse(2, 43)
+    assert seen.view.strangers == 0
+    seen.pulse(4, 45)  # that one frame is accounted for
+    assert seen.view.strangers == 1
+    seen.note(LinkError("lost: 1"))
+    seen.pulse(6, 48)
+    assert seen.view.strangers == 2
 
 
 # -- pulses that did not leave ----------------------------------------------------------------

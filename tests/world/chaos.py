@@ -159,8 +159,10 @@ class Chaos:
     def night(self) -> None:
         """Everything is switched off for hours, and the wall clock may be wrong afterwards."""
         self.world.hazard("power-loss", self.world.now + 1 * SECOND)
+        dark = self.world.hazards[-1]
         self.world.faults["night"] += 1
         self.world.sleep(self.rng.choice((1, 4, 10, 30, 170)) * 3_600 * SECOND)
+        dark["until_us"] = self.world.now
         if self.rng.random() < 0.5:
             self.step_clock()
 

@@ -201,6 +201,8 @@ BEGINS_WITHIN_US: Final = 8 * SECOND
 
 ON_TIME_US: Final = 300
 EXPLAINS_FOR_US: Final = 30 * SECOND
+COOLS_WITHIN_US: Final = 600 * SECOND
+"""An uncooled coil that has reached the device's own limit is too hot for so long at most."""
 
 
 def availability(e: Evidence) -> list[str]:
@@ -248,6 +250,9 @@ def _explained(e: Evidence, ask: Line) -> bool:
     done = [(h["at_us"], h["until_us"]) for h in e["hazards"]]
     done += [(line["at_us"], 0) for line in events(e, "injected", "boot")]
     done += [(a["at_us"], 0) for a in e["asks"] if a["what"] == "stop"]
+    hot = (line["at_us"] for line in events(e, "fault") if line["cause"] == "COIL_HOT")
+    if ask["answer"] == "coil-hot" and any(at <= until <= at + COOLS_WITHIN_US for at in hot):
+        return True
     heated = any(line["at_us"] <= until for line in injected(e, "coil_hot", "coil_heats"))
     return heated or any(since <= at <= until or at <= since <= end for at, end in done)
 
@@ -339,8 +344,8 @@ def liveness(e: Evidence) -> list[str]:
         if not any(at <= armed <= at + ARMED_WITHIN_US for armed in arms)
     ]
     if e["until_us"] - calm >= USABLE_WITHIN_US or granted:
-        usable = any(at - calm <= USABLE_WITHIN_US for at in granted)
-        if not usable:
+        used = granted + [line["at_us"] for line in intended(e) if line["at_us"] >= calm]
+        if not any(at - calm <= USABLE_WITHIN_US for at in used):
             found.append(f"not usable within {USABLE_WITHIN_US // SECOND} s after the last fault")
     elif e["needs_recovery"]:
         found.append("the story ended before anybody could start again")

@@ -53,6 +53,7 @@ class DeviceView:
         self.refusals = 0
         self.missed = 0  # most in a row since arming
         self._missing = 0  # in a row up to now
+        self._frames_lost = False  # since the newest report of a pulse
         self.realised_permille: int | None = None
         self.last_realised = 0
         self.didt_a_per_us: int | None = None
@@ -168,6 +169,7 @@ class DeviceView:
             case CommandEnded():
                 self._note_command(event, play, now)
             case LinkError():
+                self._frames_lost = True
                 if self.armed_since is not None:
                     self.link_watch.error(now)
             case Disarmed():
@@ -229,11 +231,14 @@ class DeviceView:
             self.count = pulse.pulse_count if self.count is None else self.count + 1
             self._report.pulse(0, 0, pulse, surface_dc)
             return
-        if self.count is not None:  # more than the place tells: another pulse left before it
-            absent = pulse.place + 1 - (pulse.pulse_count - self.count)
-            self.strangers += max(0, -absent)
-            self._note_missed(block, absent)
+        if self.count is not None:
+            before = self.count if block.counted is None else block.counted
+            passed = pulse.place - (block.places[-1] if block.places else -1)
+            may_have_left = passed if self._frames_lost else 1  # since the report before this one
+            self.strangers += max(0, pulse.pulse_count - before - may_have_left)
+            self._note_missed(block, pulse.place + 1 - (pulse.pulse_count - self.count))
             self._missing = 0
+        block.counted, self._frames_lost = pulse.pulse_count, False
         self.realised_permille = pulse.mso_permille
         self.didt_a_per_us = pulse.didt_a_per_us
         block.places.append(pulse.place)

@@ -42,6 +42,7 @@ class OpenBlock:
     places: list[int] = field(default_factory=list)  # pulses seen; at most the block's
     unresolved_since: BootUs | None = None
     absent: int = 0  # pulses that were due and have not left
+    counted: int | None = None  # what the device's counter showed with the newest report
 
     @property
     def end_at(self) -> BootUs:
