@@ -115,6 +115,14 @@ def test_a_pulse_too_many_is_noticed_although_the_next_one_is_left_out() -> None
     assert seen.view.strangers == 1
 
 
+@pytest.mark.parametrize(("place", "strangers"), [(0, 1), (1, 0)])
+def test_nothing_of_a_block_leaves_before_its_first_place(place: int, strangers: int) -> None:
+    seen = under_way(block(8, 1))
+    seen.note(LinkError("lost: 1"))
+    seen.pulse(place, 42)
+    assert seen.view.strangers == strangers
+
+
 def test_pulses_whose_reports_were_lost_are_no_strangers_but_no_more_than_those() -> None:
     seen = under_way(block(8, 1))
     seen.pulse(0, 41)
