@@ -52,7 +52,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 
 def _is_whole(config: pytest.Config) -> bool:
-    narrowed = config.option.keyword or config.option.deselect or config.option.markexpr
+    chosen = config.option
+    narrowed = chosen.keyword or chosen.deselect or chosen.markexpr or chosen.collectonly
     return config.args_source is pytest.Config.ArgsSource.TESTPATHS and not narrowed
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from tests.world.sim import World
 
 HOT_C: Final = 30.0
+"""Of the surface. A hotter coil is changed when the faults end: cooling takes many minutes."""
+
 YEAR_US: Final = 365 * 24 * 3_600 * SECOND
 
 FRAME_KINDS: Final = {  # kind: the highest probability for each frame

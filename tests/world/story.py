@@ -115,10 +115,8 @@ class _Story:
         calm_us = world.now
         self.operator.careful = True
         if self.spec.recovers:
-            begun = len(self.operator.desk.sessions)
             world.run_until(lambda: self._armed_since(calm_us), USABLE_WITHIN_US, SECOND // 5)
             world.run(AFTER_US)
-            del begun
         evidence = self._evidence(calm_us)
         self._close()
         return self._result(evidence)
