@@ -95,6 +95,7 @@ def test_a_rule_names_its_hazards_and_requirements_in_words(tmsctl: Any) -> None
     out = tmsctl("interlocks", "show", "coil-hot")[1]
     assert f"H15: {CATALOGUE.hazards['H15'].hazard}" in out
     assert f"A-09: {CATALOGUE.requirements['A-09'].text}" in out
+    assert "at most 2.0 °C in 1 s" in tmsctl("interlocks", "show", "coil-sensor")[1]
 
 
 @pytest.mark.parametrize("kind", ["rules", "hazards", "requirements"])

@@ -179,8 +179,8 @@ def _quantity(value: int | None, unit: str) -> str:
         return "unknown"
     if unit == "us":
         return f"{value / 1e6:g} s" if abs(value) >= 1_000_000 else f"{value / 1e3:g} ms"
-    if unit == "0.1 degree C":
-        return f"{value / 10:.1f} °C"
+    if unit.startswith("0.1 degree C"):  # alone, or in a time
+        return f"{value / 10:.1f} {unit.replace('0.1 degree C', '°C')}"
     return f"{value} {unit}".strip()
 
 
