@@ -88,7 +88,7 @@ def test_answers_leave_in_their_order_and_at_their_time() -> None:
         ("phantom_pulse", None, []),
         ("intensity_bias", 20, [60]),
         ("hidden_bias", -20, [40]),
-        ("extra_pulse", 5, [50, 50]),
+        ("extra_pulse", 5, [50, 47]),  # half refilled
     ],
 )
 def test_each_fault_of_a_pulse_acts_on_it(kind: str, value: int | None, wanted: list[int]) -> None:
