@@ -313,9 +313,13 @@ class Dialect:
         rows = [row for row in TABLE if model in row.models and row.since <= firmware < row.before]
         self.model, self.firmware, self.rows = model, firmware, tuple(rows)
         self.by_name = {row.name: row for row in rows}
+        if model is Model.M200:  # it knows the letters of a BiStim², and refuses them (magneto)
+            letters = {row.letter for row in rows}
+            rows += [r for r in TABLE if Model.BISTIM in r.models and r.letter not in letters]
         self.by_letter: dict[int, tuple[Row, ...]] = {
             ord(row.letter): tuple(r for r in rows if r.letter == row.letter) for row in rows
         }
+        """Also those that it only refuses."""
 
     def row(self, name: str) -> Row:
         """LocalProtocolError when this unit has no such command."""
