@@ -63,6 +63,9 @@ class Magstim200:
     def rest_us(self) -> int:
         return next(us for below_pct, us in RECHARGE_US if self._core.power < below_pct)
 
+    def triggered(self) -> None:
+        pass
+
     def go(self, cause: str) -> None:
         self._core.pulse(cause, power=self._core.power)
 

@@ -45,7 +45,7 @@ class Bistim:
         self.interval = LOW_INTERVAL
         self.high = False
         self._pair = 0  # number of the pair whose second pulse is still to come
-        self._pairs = 0
+        self._pairs = self._gap_us = 0
 
     def power_max(self) -> int:
         return 100
@@ -82,9 +82,12 @@ class Bistim:
     def rest_us(self) -> int:
         return self._settings.rest_us if self.interval else self._settings.both_rest_us
 
+    def triggered(self) -> None:
+        self._gap_us = self.interval * (100 if self.high else 1_000)
+
     def go(self, cause: str) -> None:
         core = self._core
-        if not self.interval:
+        if not self._gap_us:
             core.pulse(cause, power=core.power, both=True)
             self._bank_b = self._bank_b.pulsed(core.bench.now)
             return
@@ -92,8 +95,7 @@ class Bistim:
         if self.power_b:
             self._pairs += 1
             self._pair = number = self._pairs
-            us = self.interval * (100 if self.high else 1_000)
-            core.bench.at(core.bench.now + us, lambda: self._second(cause, number))
+            core.bench.at(core.bench.now + self._gap_us, lambda: self._second(cause, number))
 
     def spent(self) -> None:
         pass

@@ -89,8 +89,11 @@ class Part(Protocol):
     def rest_us(self) -> int:
         """From a pulse until the next can be."""
 
+    def triggered(self) -> None:
+        """It will fire: what is set now holds for it."""
+
     def go(self, cause: str) -> None:
-        """The trigger: a pulse, a pair or a train begins."""
+        """It fires: a pulse, a pair or a train begins."""
 
     def spent(self) -> None:
         """A pulse has left."""
@@ -322,6 +325,7 @@ class Core:
     def _trigger(self, cause: str, after_us: int) -> None:
         self.phase = Phase.SPENT
         self._pending = True
+        self.part.triggered()
         self._spent_until_us = self.bench.now + after_us
         self.bench.at(self.bench.now + after_us, lambda: self._due(cause))
 

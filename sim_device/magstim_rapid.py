@@ -77,7 +77,7 @@ class Rapid:
         return 110 if self.enhanced else 100
 
     def changeable(self) -> bool:
-        return self.train is None and not self._waits()
+        return not self._core.under_way() and not self._waits()
 
     def power_set(self) -> None:
         if self.repetitive and self._settings.over_frequency == "lowers":
@@ -107,6 +107,9 @@ class Rapid:
             return 0
         enhanced = self.enhanced and self._core.power >= 100
         return max(ENHANCED_REST_US if enhanced else SINGLE_REST_US, self._delay_us())
+
+    def triggered(self) -> None:
+        pass
 
     def go(self, cause: str) -> None:
         core = self._core
