@@ -10,10 +10,12 @@ from io import RawIOBase
 from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
+from sim_device import magpro_firmware
 from sim_device.control import USAGE, Control, ctl
 from sim_device.device import Device, DeviceClock, Log
 from sim_device.fault_rules import faults_help, load_rules
 from sim_device.faults import Rule
+from sim_device.magpro_settings import R30Settings, X100Settings
 from sim_device.ports import Port, PtyPort, TcpPort
 from sim_device.realtime import Ending, boot_us, make_log, run
 from sim_device.settings import Physics, Settings, SetupError, parse_settings, settings_help
@@ -34,6 +36,12 @@ class Model(NamedTuple):
 MODELS: Final[dict[str, Model]] = {
     "tmslink": Model(
         Firmware, Settings, Firmware.kinds, "speaks tmslink, the project's own open protocol"
+    ),
+    "magpro-r30": Model(
+        magpro_firmware.make, R30Settings, magpro_firmware.KINDS, "MagVenture MagPro R30"
+    ),
+    "magpro-x100": Model(
+        magpro_firmware.make, X100Settings, magpro_firmware.KINDS, "MagVenture MagPro X100"
     ),
 }
 

@@ -80,7 +80,9 @@ class Line:
     the byte behind its first.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, check: bool = True) -> None:
+        """`check`: False for a firmware that does not look at the checksum."""
+        self._check = check
         self._held = bytearray()  # begins with FE when there is anything
 
     def feed(self, data: bytes) -> list[Command | Malformed]:
@@ -90,7 +92,7 @@ class Line:
                 continue
             self._held.append(byte)
             while self._held:
-                item, used = _judge(bytes(self._held))
+                item, used = _judge(bytes(self._held), check=self._check)
                 if not used:
                     break
                 if item is not None:
@@ -101,7 +103,7 @@ class Line:
         return found
 
 
-def _judge(held: bytes) -> tuple[Command | Malformed | None, int]:
+def _judge(held: bytes, *, check: bool) -> tuple[Command | Malformed | None, int]:
     """What bytes that begin with FE are, and how many of them that settles; 0: more are needed."""
     if len(held) < 2:
         return None, 0
@@ -114,7 +116,7 @@ def _judge(held: bytes) -> tuple[Command | Malformed | None, int]:
     if held[whole - 1] != _LAST:
         return Malformed(Flaw.END, held[:whole]), 1
     payload = held[2 : 2 + length]
-    if checksum(payload) != held[whole - 2]:
+    if check and checksum(payload) != held[whole - 2]:
         return Malformed(Flaw.CHECKSUM, held[:whole]), 1
     row = find_row(payload, Direction.TO_DEVICE)
     if row is None:
