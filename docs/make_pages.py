@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sim_device import settings
+from sim_device.entry import MODELS
 from sim_device.fault_kinds import FRAME_KINDS, KINDS, RX, Kind
 from tmsctl.safety import catalogue, guidelines
 from tmsctl.safety.coils import COILS
@@ -141,11 +142,25 @@ def _coils() -> str:
 
 
 def _settings() -> str:
-    rows = (
-        (f"`{name}`", default, row.unit, f"{row.low}..{row.high}", row.doc)
-        for name, default, row in settings.rows()
-    )
-    return _grid(("name", "default", "unit", "range", "meaning"), rows)
+    """What all models have, then what each adds or has otherwise."""
+    head = ("name", "default", "unit", "range", "meaning")
+
+    def grid(rows: Iterable[tuple[str, Any, settings.Row]]) -> str:
+        cells = (
+            (f"`{name}`", default, row.unit, row.span.replace("|", "\\|"), row.doc)
+            for name, default, row in rows
+        )
+        return _grid(head, cells)
+
+    common = settings.rows(settings.Physics)
+    parts = [f"All models:\n\n{grid(common)}"]
+    models: dict[type[settings.Physics], list[str]] = {}
+    for name, model in MODELS.items():
+        models.setdefault(model.settings, []).append(f"`{name}`")
+    for kind, names in models.items():
+        own = [row for row in settings.rows(kind) if row not in common]
+        parts.append(f"{', '.join(names)}:\n\n{grid(own)}")
+    return "\n\n".join(parts)
 
 
 def _lasts_and_value(kind: Kind) -> tuple[str, str]:

@@ -32,6 +32,7 @@ _PRESSES: Final[dict[str, Rule]] = {
     "stop": Rule("disarms_itself"),
     "up": Rule("panel_setting", 1),
     "down": Rule("panel_setting", -1),
+    "trigger": Rule("external_trigger"),
 }
 _READ_MAX: Final = 4096
 
@@ -77,7 +78,7 @@ def _list(request: Request, device: Device, _: int) -> Answer:
 
 def _set(request: Request, device: Device, now_us: int) -> Answer:
     """Times and counts begin now; without a trigger it strikes at once."""
-    rule = rule_of("set", request)
+    rule = rule_of("set", request, device.kinds)
     if len(device.faults.set_rules()) >= RULES_MAX:
         raise SetupError(f"set: {RULES_MAX} faults are set already; clear some.")
     device.faults.add_from_now(rule, now_us)
@@ -109,7 +110,10 @@ def _press(request: Request, device: Device, now_us: int) -> Answer:
     button = request.get("button")
     if not isinstance(button, str) or button not in _PRESSES:
         raise SetupError(f"press: button is {button!r}; there are {', '.join(_PRESSES)}.")
-    device.faults.add_from_now(_PRESSES[button], now_us)
+    rule = _PRESSES[button]
+    if rule.kind not in device.kinds:
+        raise SetupError(f"press: this model has no {button} button.")
+    device.faults.add_from_now(rule, now_us)
     return {}
 
 
@@ -205,7 +209,8 @@ def _listen(path: Path) -> socket.socket:
 # -- the client -----------------------------------------------------------------------------------
 
 USAGE: Final = (
-    "tmssim ctl PATH list | counts | set KIND [NAME=VALUE]... | clear [KIND] | press stop|up|down"
+    "tmssim ctl PATH list | counts | set KIND [NAME=VALUE]... | clear [KIND] | "
+    "press stop|up|down|trigger"
 )
 
 

@@ -17,6 +17,10 @@ class Device(Protocol):
     faults: Faults
 
     @property
+    def kinds(self) -> frozenset[str]:
+        """Faults that can happen to it."""
+
+    @property
     def clock_ppm(self) -> int:
         """How much too fast its clock runs at present."""
 

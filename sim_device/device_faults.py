@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from firmware_protocol.quantities import MS
 from firmware_protocol.table import Effect as Class
 from firmware_protocol.tmslink.messages import Arm, Cause, Fire, Result, State, Train
-from sim_device.physics import WINDING_TO_COOLANT_W_PER_K, Capacitor, make_charger, make_thermal
 from sim_device.wire_faults import BANNER
 
 if TYPE_CHECKING:
@@ -21,25 +19,6 @@ if TYPE_CHECKING:
 
 Effect = Callable[["Firmware", int], bool]
 """Takes the device and the fault's value; False when there was nothing to act on."""
-
-
-def happen(device: Firmware) -> None:
-    """Whatever is due by itself."""
-    faults, machine = device.faults, device.machine
-    ended = faults.end_states(machine.now)
-    if ended:
-        settle(device)
-    for active in faults.due(machine.now):
-        kind = active.rule.kind
-        effect = _MOMENTS.get(kind)
-        if effect is not None:
-            if effect(device, active.value):
-                faults.struck(active, machine.now)
-        elif kind != "cooling_failure" or device.settings.cooled:
-            faults.struck(active, machine.now)
-            settle(device)
-            _begin(device, kind)
-    faults.prune(machine.now)
 
 
 # -- once -----------------------------------------------------------------------------------------
@@ -102,7 +81,7 @@ def _counter_rollover(device: Firmware, _: int) -> bool:
     return True
 
 
-_MOMENTS: Final[dict[str, Effect]] = {
+MOMENTS: Final[dict[str, Effect]] = {
     "garbage": _garbage,
     "rx_garbage": _rx_garbage,
     "banner": lambda device, _: device.noise(BANNER),
@@ -123,7 +102,7 @@ _MOMENTS: Final[dict[str, Effect]] = {
 # -- for a time -----------------------------------------------------------------------------------
 
 
-def _begin(device: Firmware, kind: str) -> None:
+def begin(device: Firmware, kind: str) -> None:
     """What happens once when a state begins, beside what `settle` makes of it."""
     if kind == "coil_absent":
         device.machine.trip(Cause.COIL_ABSENT)
@@ -133,54 +112,11 @@ def _begin(device: Firmware, kind: str) -> None:
 
 def settle(device: Firmware) -> None:
     """Make the device what its settings and the states that are in force make of it."""
-    machine, settings, on = device.machine, device.settings, device.faults.states()
-    unit, now = machine.unit, machine.now
-    gone = "coil_absent" in on or "coil_unplugged" in on
-    unit.coil_type = 0 if gone else on.get("coil_swapped", settings.coil_type)
-    machine.clock_ppm = on.get("clock_drift_ppm", settings.drift_ppm)
+    machine, on = device.machine, device.faults.states()
+    machine.unit.settle(on, machine.now)
+    machine.clock_ppm = on.get("clock_drift_ppm", device.settings.drift_ppm)
     machine.door_open = "door_open" in on
     machine.ready_early = "ready_early" in on
-
-    slower, bleeds = on.get("charger_slow", 1), on.get("bleeds_slow", 1)
-    charger = make_charger(
-        settings.rise_us_per_pct * slower,
-        settings.bleed_us_per_pct * bleeds,
-        settings.recharge_us_per_pct * slower,
-        settings.loss_permille,
-    )
-    capacitor = unit.capacitor
-    if charger != capacitor.charger:
-        level = capacitor.at(now)
-        unit.capacitor = Capacitor(charger, now, level, level, capacitor.target)
-
-    warmer_dc = on.get("coil_heats", 0)
-    winding_c, surface_c = unit.heat.at(now)
-    cooled = settings.cooled and "cooling_failure" not in on
-    thermal = make_thermal(WINDING_TO_COOLANT_W_PER_K if cooled else 0.0, settings.room_dc / 10)
-    unit.heat = replace(
-        unit.heat, thermal=thermal, since_us=now, winding_c=winding_c, surface_c=surface_c
-    )
-    if warmer_dc and not machine.heats_dc_per_s:
-        machine.heated_at = now
-    machine.heats_dc_per_s = warmer_dc
-
-    if "sensor_wrong" in on:
-        machine.sensor_dc = (on["sensor_wrong"], on["sensor_wrong"])
-    elif "sensor_stuck" not in on:
-        machine.sensor_dc = None
-    elif machine.sensor_dc is None:
-        machine.sensor_dc = (round(winding_c * 10), round(surface_c * 10))
-
-
-def warm(machine: Machine) -> None:
-    """The heat that came from outside since the last time."""
-    unit, now = machine.unit, machine.now
-    winding_c, surface_c = unit.heat.at(now)
-    warmer_c = machine.heats_dc_per_s * (now - machine.heated_at) / 10_000_000
-    machine.heated_at = now
-    unit.heat = replace(
-        unit.heat, since_us=now, winding_c=winding_c + warmer_c, surface_c=surface_c + warmer_c
-    )
 
 
 # -- pulses ---------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from io import RawIOBase
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 from sim_device.control import USAGE, Control, ctl
 from sim_device.device import Device, DeviceClock, Log
@@ -16,13 +16,25 @@ from sim_device.fault_rules import faults_help, load_rules
 from sim_device.faults import Rule
 from sim_device.ports import Port, PtyPort, TcpPort
 from sim_device.realtime import Ending, boot_us, make_log, run
-from sim_device.settings import Settings, SetupError, parse_settings, settings_help
+from sim_device.settings import Physics, Settings, SetupError, parse_settings, settings_help
 from sim_device.tmslink_firmware import Firmware
 
-Maker = Callable[[Settings, random.Random, Log, Iterable[Rule]], Device]
+Maker = Callable[[Any, random.Random, Log, Iterable[Rule]], Device]
 
-MODELS: Final[dict[str, tuple[Maker, str]]] = {
-    "tmslink": (Firmware, "speaks tmslink, the project's own open protocol"),
+
+class Model(NamedTuple):
+    """One emulated unit."""
+
+    make: Maker
+    settings: type[Physics]  # what the first argument of `make` is
+    kinds: frozenset[str]  # faults that can happen to it
+    doc: str
+
+
+MODELS: Final[dict[str, Model]] = {
+    "tmslink": Model(
+        Firmware, Settings, Firmware.kinds, "speaks tmslink, the project's own open protocol"
+    ),
 }
 
 
@@ -31,23 +43,41 @@ class _Parser(argparse.ArgumentParser):
         raise SetupError(f"{message}; see tmssim --help.")
 
 
-def _parser() -> argparse.ArgumentParser:
-    models = "\n".join(f"  {name:<20} {doc}" for name, (_, doc) in MODELS.items())
+def _about(name: str | None) -> str:
+    """The end of --help: the models, or one of them."""
+    if name is None:
+        models = "\n".join(f"  {name:<20} {model.doc}" for name, model in MODELS.items())
+        return (
+            f"models (tmssim MODEL --help for settings and faults):\n{models}\n\n"
+            f"at run time, with --control:\n  {USAGE}"
+        )
+    model = MODELS[name]
+    return (
+        f"{name} {model.doc}.\n\n"
+        f"settings (name, default, unit, range):\n{settings_help(model.settings)}\n\n"
+        "faults (kinds for --faults; triggers at_s, at_pulse, at_command, at_frame, "
+        f"probability):\n{faults_help(model.kinds)}"
+    )
+
+
+def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     parser = _Parser(
         prog="tmssim",
         description="A software stimulator: the bytes, the timing and the physics, without a coil.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=f"models:\n{models}\n\nsettings (name, default, unit, range):\n{settings_help()}\n\n"
-        f"faults (kinds for --faults; triggers at_s, at_pulse, at_command, at_frame, "
-        f"probability):\n"
-        f"{faults_help()}\n\nat run time, with --control:\n  {USAGE}",
+        epilog=_about(next((word for word in words if word in MODELS), None)),
     )
     parser.add_argument("model", metavar="MODEL", help="see models below")
     line = parser.add_mutually_exclusive_group()
     line.add_argument("--pty", metavar="PATH", type=Path, help="link PATH to a new pseudo-terminal")
     line.add_argument("--tcp", metavar="HOST:PORT", help="listen on the loopback; port 0: any")
     parser.add_argument(
-        "--set", metavar="NAME=VALUE", action="append", default=[], help="see settings below"
+        "--set",
+        metavar="NAME=VALUE",
+        action="extend",
+        nargs="+",
+        default=[],
+        help="settings of the model; several words, or several times",
     )
     parser.add_argument("--faults", metavar="FILE", type=Path, help="TOML file of faults")
     parser.add_argument(
@@ -68,11 +98,12 @@ def _open_log(path: Path | None) -> RawIOBase | None:
 
 
 def _start(arguments: Sequence[str]) -> None:
-    options = _parser().parse_args(arguments)
+    options = _parser(arguments).parse_args(arguments)
     if options.model not in MODELS:
         raise SetupError(f"no model {options.model!r}; there are {', '.join(MODELS)}.")
-    settings = parse_settings(options.set)
-    rules = load_rules(options.faults) if options.faults is not None else []
+    model = MODELS[options.model]
+    settings = parse_settings(options.set, model.settings)
+    rules = load_rules(options.faults, model.kinds) if options.faults is not None else []
     try:
         rng = random.Random(int(options.seed))  # noqa: S311 - a simulation, no secret
     except ValueError:
@@ -86,10 +117,9 @@ def _start(arguments: Sequence[str]) -> None:
         port.close()
         raise
     log = make_log(file)
-    make, _ = MODELS[options.model]
     started_us = boot_us()
     log({"t_us": settings.clock_us, "event": "clock", "boot_us": started_us})
-    device = make(settings, rng, log, rules)
+    device = model.make(settings, rng, log, rules)
     clock = DeviceClock(started_us, settings.clock_us, settings.drift_ppm)
     try:
         print(f"ready {port.name}", flush=True)

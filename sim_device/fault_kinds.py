@@ -112,7 +112,7 @@ KINDS: Final[dict[str, Kind]] = {
     "lacks_command": Kind(
         Occasion.COMMAND,
         True,
-        Value("message code", 2, 1, 8),
+        Value("message code", 2, 0, 255),
         "firmware without this message: neither carried out nor answered",
     ),
     "snap": Kind(
@@ -143,6 +143,7 @@ KINDS: Final[dict[str, Kind]] = {
     "panel_setting": Kind(
         _ONCE, False, Value("%MSO", 5, -100, 100), "somebody turns its knob while it is armed"
     ),
+    "external_trigger": Kind(_ONCE, False, None, "an edge comes to its trigger input"),
     "clock_jump": Kind(
         _ONCE, False, Value("ms", 1000, -86_400_000, 86_400_000), "its clock jumps by this"
     ),
@@ -156,7 +157,7 @@ KINDS: Final[dict[str, Kind]] = {
     # How the device is, for a time.
     "coil_absent": Kind(_ON, True, None, "the coil is unplugged; it notices and latches"),
     "coil_unplugged": Kind(_ON, True, None, "the coil is unplugged; only its STATUS shows it"),
-    "coil_swapped": Kind(_ON, True, Value("coil type", 2, 1, 4), "another coil is connected"),
+    "coil_swapped": Kind(_ON, True, Value("coil type", 2, 1, 255), "another coil is connected"),
     "coil_heats": Kind(_ON, True, Value("0.1 C/s", 10, 1, 1000), "coil is heated from outside"),
     "cooling_failure": Kind(_ON, True, None, "a cooled coil is cooled no more"),
     "sensor_stuck": Kind(_ON, True, None, "temperatures stay where they are"),

@@ -36,8 +36,11 @@ _KEYS: Final[dict[str, tuple[float, float]]] = {
 _WHOLE: Final = frozenset({"at_pulse", "at_command", "at_frame", "times"})
 
 
-def load_rules(path: Path) -> list[Rule]:
-    """The rules of a fault file; SetupError names file, key and what is allowed."""
+def load_rules(path: Path, kinds: Collection[str] = frozenset(KINDS)) -> list[Rule]:
+    """The rules of a fault file; SetupError names file, key and what is allowed.
+
+    `kinds`: those that can happen to the model.
+    """
     try:
         content = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
@@ -50,22 +53,26 @@ def load_rules(path: Path) -> list[Rule]:
     tables = content.get("fault", [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise SetupError(f"{path}: fault must be a list of [[fault]] tables.")
-    return [_with_trigger(f"{path}: fault {n}", table) for n, table in enumerate(tables, 1)]
+    return [_with_trigger(f"{path}: fault {n}", table, kinds) for n, table in enumerate(tables, 1)]
 
 
-def _with_trigger(where: str, table: dict[str, Any]) -> Rule:
-    rule = rule_of(where, table)
+def _with_trigger(where: str, table: dict[str, Any], kinds: Collection[str]) -> Rule:
+    rule = rule_of(where, table, kinds)
     if not rule.triggers:
         raise SetupError(f"{where}: needs exactly one of {', '.join(_TRIGGERS)}.")
     return rule
 
 
-def rule_of(where: str, table: dict[str, Any]) -> Rule:
-    """The rule of one table with at most one trigger; SetupError begins with `where`."""
+def rule_of(where: str, table: dict[str, Any], kinds: Collection[str]) -> Rule:
+    """The rule of one table with at most one trigger; SetupError begins with `where`.
+
+    `kinds`: those that can happen to the model.
+    """
     kind = table.get("kind")
-    row = KINDS.get(kind) if isinstance(kind, str) else None
+    row = KINDS.get(kind) if isinstance(kind, str) and kind in kinds else None
     if row is None or not isinstance(kind, str):
-        raise SetupError(f"{where}: kind is {kind!r}; allowed are {', '.join(KINDS)}.")
+        known = ", ".join(name for name in KINDS if name in kinds)
+        raise SetupError(f"{where}: kind is {kind!r}; allowed are {known}.")
     keys = [key for key in _KEYS if key != "at_frame" or row.occasion in FRAMES]
     allowed = ["kind", *keys] + ["value"] * (row.value is not None)
     for key in table:
@@ -127,11 +134,12 @@ def _seconds(microseconds: int | None) -> float | None:
     return None if microseconds is None else microseconds / SECOND
 
 
-def faults_help() -> str:
-    """The kinds as text for --help."""
+def faults_help(kinds: Collection[str]) -> str:
+    """The kinds that can happen to a model, as text for --help."""
     lines = []
     for name, kind in KINDS.items():
-        if name.removeprefix(RX) in FRAME_KINDS and name.startswith(RX):
+        second = name.removeprefix(RX) in FRAME_KINDS and name.startswith(RX)
+        if second or name not in kinds:
             continue
         both = f"{name}, {RX}{name}" if name in FRAME_KINDS else name
         v = kind.value

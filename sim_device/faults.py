@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -242,6 +242,33 @@ class Faults:
             if active.since_us is None and active.left != 0 and active.rule.kind not in self._on
         ]
         return min((at for at in ends + begins if at is not None), default=None)
+
+    def happen(
+        self,
+        now_us: int,
+        moments: Mapping[str, Callable[[int], bool]],
+        settle: Callable[[str], None],
+        *,
+        cooled: bool,
+    ) -> None:
+        """Whatever is due by itself.
+
+        `moments`: what a kind does, given its value; False when there was nothing to act on.
+        `settle`: the states in force have changed; with the kind that has just begun, or "".
+        `cooled`: is there a cooling that can fail.
+        """
+        if self.end_states(now_us):
+            settle("")
+        for active in self.due(now_us):
+            kind = active.rule.kind
+            effect = moments.get(kind)
+            if effect is not None:
+                if effect(active.value):
+                    self.struck(active, now_us)
+            elif kind != "cooling_failure" or cooled:
+                self.struck(active, now_us)
+                settle(kind)
+        self.prune(now_us)
 
     # -- triggers ----------------------------------------------------------------------------
 

@@ -7,22 +7,25 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
+from functools import partial
 
 from firmware_protocol.tmslink.messages import Cause, State
+from sim_device import device_faults
 from sim_device.device import Agenda, Log
-from sim_device.device_faults import happen, lacks
-from sim_device.fault_kinds import Occasion
+from sim_device.fault_kinds import KINDS, Occasion
 from sim_device.faults import Faults, Rule
 from sim_device.settings import Settings
 from sim_device.tmslink_machine import Machine
 from sim_device.tmslink_sender import Sender
 from sim_device.tmslink_session import Heard, Session
 from sim_device.tmslink_wire import Inbound, Line, seed_of
-from sim_device.wire_faults import Way, cut
+from sim_device.wire_faults import Tmslink, Way
 
 
 class Firmware:
     """The device. `settings.clock_us` is the instant at which it is switched on."""
+
+    kinds = frozenset(KINDS) - {"external_trigger"}  # it has no such input
 
     def __init__(
         self,
@@ -42,10 +45,13 @@ class Firmware:
         self.machine = Machine(settings, self.faults, log, self.sender, self.agenda)
         self.session = Session(settings, self.machine, self.sender, rng, log, heard)
         self.counters = self.session.counters
-        self._inward = Way(self.faults, Occasion.TO_DEVICE, self._seed)
+        self._inward = Way(self.faults, Occasion.TO_DEVICE, Tmslink(self._seed))
         self._dark = False  # without power
         self._wrong = False  # is there anything that a device without faults has not to look at
         self._log = log
+        self._moments = {
+            kind: partial(effect, self) for kind, effect in device_faults.MOMENTS.items()
+        }
         self._next_us: int | None = None
         self.faults.changed = self._faults_changed
         self._faults_changed()
@@ -113,7 +119,7 @@ class Firmware:
         machine.happen(max(machine.now, found_us))
         if self._wrong:
             if self.faults.pulses > pulses:
-                happen(self)
+                self._happen()
             self._wrong = self._is_wrong()
         self.session.send_owed_status()
         self._reckon()
@@ -144,30 +150,40 @@ class Firmware:
     def _is_wrong(self) -> bool:
         return self.faults.any_set or any(at is not None for at in self._waiting())
 
+    def _happen(self) -> None:
+        """What faults do by themselves."""
+        cooled = bool(self.settings.cooled)
+        self.faults.happen(self.machine.now, self._moments, self._settle, cooled=cooled)
+
+    def _settle(self, begun: str) -> None:
+        device_faults.settle(self)
+        if begun:
+            device_faults.begin(self, begun)
+
     def _act_wrong(self) -> None:
         now = self.machine.now
         self.sender.release(now)
         if self._inward.held:
             self._hear(self._inward.due(now))
         self.agenda.run(now)
-        happen(self)
+        self._happen()
 
     def _receive_badly(self, data: bytes) -> None:
         now = self.machine.now
-        for frame in cut(data):
+        for frame in self._inward.dialect.cut(data):
             if self.faults.strikes("echo", now) is not None:
                 self.sender.raw(frame)
             self._inward.put(frame, now)
         self._hear(self._inward.due(now))
 
     def _hear_wrongly(self, item: Inbound) -> None:
-        if lacks(self, item.spec.code):
+        if device_faults.lacks(self, item.spec.code):
             self.line.counters.unknown += 1
             return
         commands = self.faults.commands
         self.session.accept(item)
         if self.faults.commands > commands:
-            happen(self)
+            self._happen()
 
     def noise(self, data: bytes) -> bool:
         """Bytes to the host that nobody ordered."""

@@ -20,7 +20,7 @@ from firmware_protocol.tmslink.messages import (
     Tighten,
 )
 from sim_device.device import Agenda, Log
-from sim_device.device_faults import fire_wrongly, warm
+from sim_device.device_faults import fire_wrongly
 from sim_device.faults import Faults
 from sim_device.leases import Lease, Situation, judge
 from sim_device.settings import Settings
@@ -55,9 +55,7 @@ class Machine:
         )
         # What faults change; see device_faults.py.
         self.skew_us = 0  # what its clock shows, less `now`
-        self.sensor_dc: tuple[int, int] | None = None  # instead of the real temperatures
         self.door_open = self.ready_early = False
-        self.heats_dc_per_s = self.heated_at = 0
         self.pulse_count = settings.pulse_count
         self.clock_ppm = settings.drift_ppm
         self.state = State.IDLE
@@ -76,8 +74,6 @@ class Machine:
         self._sender = sender
         self.agenda = agenda
         self.drift_permille = 0  # of the intensity
-        # The newest reading, since it is wanted twice at each STATUS.
-        self._read_at, self._read, self._reading_dc = -1, self.unit.heat, (0, 0)
 
     @property
     def clock_us(self) -> int:
@@ -219,21 +215,8 @@ class Machine:
             self.now,
         )
 
-    def temperatures_dc(self) -> tuple[int, int]:
-        """Winding and surface as its sensors read them."""
-        if self.sensor_dc is not None:
-            return self.sensor_dc
-        heat = self.unit.heat
-        if self._read_at != self.now or self._read is not heat:
-            self._read_at, self._read = self.now, heat
-            winding_c, surface_c = heat.at(self.now)
-            self._reading_dc = round(winding_c * 10), round(surface_c * 10)
-        return self._reading_dc
-
     def check_coil(self) -> None:
-        if self.heats_dc_per_s:
-            warm(self)
-        _, surface_dc = self.temperatures_dc()
+        _, surface_dc = self.unit.temperatures_dc(self.now)
         self._was_hot &= surface_dc > self.limits.coil_max_dc - COIL_COOLER_DC
         if surface_dc >= self.limits.coil_max_dc:
             self._was_hot = True

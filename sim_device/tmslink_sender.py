@@ -7,7 +7,7 @@ from typing import Any
 from sim_device.fault_kinds import Occasion
 from sim_device.faults import Faults
 from sim_device.tmslink_wire import encode
-from sim_device.wire_faults import Way
+from sim_device.wire_faults import Tmslink, Way
 
 
 class Sender:
@@ -15,7 +15,7 @@ class Sender:
 
     def __init__(self, seed: int, faults: Faults) -> None:
         self.session = 0
-        self.way = Way(faults, Occasion.TO_HOST, seed)
+        self.way = Way(faults, Occasion.TO_HOST, Tmslink(seed))
         self._sent = 0
         self._seed = seed
         self._out: list[bytes] = []

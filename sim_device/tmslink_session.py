@@ -233,7 +233,7 @@ class Session:
                 machine.cause,
                 machine.mso,
                 round(machine.unit.capacitor.at(now) * 10),
-                *machine.temperatures_dc(),
+                *machine.unit.temperatures_dc(machine.now),
                 machine.pulse_count,
                 machine.newest_lease,
                 machine.lease_fired,

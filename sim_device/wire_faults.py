@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import heapq
+import random
 import re
 from collections import deque
-from typing import Final
+from collections.abc import Callable
+from typing import Final, Protocol
 
 from firmware_protocol.quantities import MS
 from firmware_protocol.tmslink.messages import BODY_SIZE_MAX, CRC_SIZE, HEADER_SIZE, PLAIN_SEED
 from sim_device.fault_kinds import FRAME_KINDS, RX, Occasion
 from sim_device.faults import Faults
 from sim_device.tmslink_wire import PLAIN, checksum, unstuff
+
+Hit = Callable[[str], int | None]
+"""The value of a kind of fault if it strikes now."""
 
 OLD_MAX: Final = 1_000
 """So many frames are kept for replay; as far back as the kind allows."""
@@ -25,10 +30,73 @@ BANNER: Final = (
 )
 
 
-def cut(data: bytes) -> list[bytes]:
-    """Frames with their delimiters; a part of one, or bytes without framing, is a piece as well."""
-    pieces: list[bytes] = _PIECE.findall(data)
-    return pieces
+class Dialect(Protocol):
+    """What faults of frames have to know of a protocol."""
+
+    def cut(self, data: bytes) -> list[bytes]:
+        """A write as frames; a part of one, or bytes without framing, is a piece as well."""
+
+    def misprinted(self, frame: bytes, hit: Hit, rng: random.Random) -> bytes:
+        """By `bad_crc` with a wrong checksum and right framing; else as it is."""
+
+    def strangers(self, frame: bytes, hit: Hit, /) -> list[bytes]:
+        """Frames of other sessions and devices that come in behind this one."""
+
+
+class Writes:
+    """Each write is one frame, and its last byte but `behind` others is its checksum."""
+
+    def __init__(self, behind: int = 0) -> None:
+        self._place = -1 - behind
+
+    def cut(self, data: bytes) -> list[bytes]:
+        return [data]
+
+    def misprinted(self, frame: bytes, hit: Hit, rng: random.Random) -> bytes:
+        if len(frame) < 1 - self._place or hit("bad_crc") is None:
+            return frame
+        wrong = bytearray(frame)
+        wrong[self._place] ^= 1 << rng.randrange(8)
+        return bytes(wrong)
+
+    def strangers(self, _frame: bytes, _hit: Hit) -> list[bytes]:
+        return []
+
+
+class Tmslink:
+    """Frames between zero bytes, sealed for one device."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def cut(self, data: bytes) -> list[bytes]:
+        pieces: list[bytes] = _PIECE.findall(data)
+        return pieces
+
+    def misprinted(self, frame: bytes, hit: Hit, rng: random.Random) -> bytes:
+        body = _body(frame)
+        if body is None or hit("bad_crc") is None:
+            return frame
+        wrong = 1 << rng.randrange(8 * CRC_SIZE)
+        check = int.from_bytes(body[-CRC_SIZE:], "little") ^ wrong
+        return _framed(body[:-CRC_SIZE] + check.to_bytes(CRC_SIZE, "little"))
+
+    def strangers(self, frame: bytes, hit: Hit) -> list[bytes]:
+        """Their sequence number is the next."""
+        body = _body(frame)
+        if body is None:
+            return []
+        content = bytearray(body[:-CRC_SIZE])
+        sequence = int.from_bytes(content[_SEQUENCE], "little") + 1
+        content[_SEQUENCE] = (sequence & 0xFFFF_FFFF).to_bytes(4, "little")
+        plain = content[0] in PLAIN_SEED
+        found = []
+        if not plain and hit("foreign_device") is not None:
+            found.append(_sealed(bytes(content), self._seed ^ 1))
+        if hit("foreign_session") is not None:
+            content[_SESSION.start] ^= 0x55
+            found.append(_sealed(bytes(content), PLAIN if plain else self._seed))
+        return found
 
 
 def _body(frame: bytes) -> bytes | None:
@@ -53,10 +121,10 @@ def _sealed(content: bytes, seed: int) -> bytes:
 class Way:
     """One way of the line, to the host or to the device."""
 
-    def __init__(self, faults: Faults, occasion: Occasion, seed: int) -> None:
+    def __init__(self, faults: Faults, occasion: Occasion, dialect: Dialect) -> None:
         self.touched = False  # are there faults for this way
         self.held: list[tuple[int, int, bytes]] = []  # a heap: when it arrives, number, bytes
-        self._faults, self._occasion, self._seed = faults, occasion, seed
+        self._faults, self._occasion, self.dialect = faults, occasion, dialect
         prefix = RX if occasion is Occasion.TO_DEVICE else ""
         self._kinds = {name: prefix + name for name in FRAME_KINDS}
         self._old: deque[bytes] = deque(maxlen=OLD_MAX)
@@ -78,19 +146,15 @@ class Way:
             memory = min(going_round, len(self._old))
             frame = self._old[self._turn % memory - memory]
             self._turn += 1
-        body = _body(frame)
-        if body is not None and self._hit("bad_crc") is not None:
-            wrong = 1 << self._faults.rng.randrange(8 * CRC_SIZE)
-            check = int.from_bytes(body[-CRC_SIZE:], "little") ^ wrong
-            frame = _framed(body[:-CRC_SIZE] + check.to_bytes(CRC_SIZE, "little"))
-        frame = self._spoilt(frame)
+        whole = frame
+        frame = self._spoilt(self.dialect.misprinted(frame, self._hit, self._faults.rng))
         self._send(frame)
         if self._hit("duplicate") is not None:
             self._hold(frame, self._newest_us)
         if (back := self._hit("replay")) is not None:
             self._hold(self._older(back), self._newest_us)
-        if body is not None:
-            self._insert(body)
+        for stranger in self.dialect.strangers(whole, self._hit):
+            self._hold(stranger, self._newest_us)
 
     def due(self, now_us: int) -> bytes:
         """What has arrived by now."""
@@ -157,15 +221,3 @@ class Way:
         if self._hit("wrong_baud") is not None:
             frame = rng.randbytes(len(frame))
         return frame
-
-    def _insert(self, body: bytes) -> None:
-        """Frames of strangers behind this one; their sequence number is the next."""
-        content = bytearray(body[:-CRC_SIZE])
-        sequence = int.from_bytes(content[_SEQUENCE], "little") + 1
-        content[_SEQUENCE] = (sequence & 0xFFFF_FFFF).to_bytes(4, "little")
-        plain = content[0] in PLAIN_SEED
-        if not plain and self._hit("foreign_device") is not None:
-            self._hold(_sealed(bytes(content), self._seed ^ 1), self._newest_us)
-        if self._hit("foreign_session") is not None:
-            content[_SESSION.start] ^= 0x55
-            self._hold(_sealed(bytes(content), PLAIN if plain else self._seed), self._newest_us)

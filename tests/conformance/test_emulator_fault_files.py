@@ -73,10 +73,12 @@ def test_a_wrong_fault_file_is_refused_in_one_sentence(
 
 
 def test_settings_are_taken_within_their_range_and_refused_outside() -> None:
-    assert parse_settings(["cooled=1", "serial=TR000001"]) == Settings(cooled=1, serial="TR000001")
+    assert parse_settings(["cooled=1", "serial=TR000001"], Settings) == Settings(
+        cooled=1, serial="TR000001"
+    )
     for wrong in ("cooled=2", "cooled=-1", "cooled=x", "cooled", "colour=1", "serial=TR0000012"):
         with pytest.raises(SetupError):
-            parse_settings([wrong])
+            parse_settings([wrong], Settings)
 
 
 @pytest.mark.parametrize(

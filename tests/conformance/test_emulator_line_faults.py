@@ -8,7 +8,9 @@ from emulator_host import Host
 from firmware_protocol.tmslink import messages as m
 from sim_device.fault_kinds import FRAME_KINDS, RX, Value
 from sim_device.faults import Rule
-from sim_device.wire_faults import cut
+from sim_device.wire_faults import Tmslink
+
+cut = Tmslink(0).cut
 
 SECOND = 1_000_000
 AT, FOR = 100_000, 200_000  # of a fault, in device time since the start

@@ -21,6 +21,7 @@ import pytest
 from firmware_protocol.quantities import BootUs
 from firmware_protocol.tmslink import messages as m
 from firmware_protocol.tmslink.link import Link
+from sim_device.entry import MODELS
 
 COMMAND = (sys.executable, "-c", "from sim_device.entry import main; main()")
 DEADLINE_S = 20
@@ -204,6 +205,12 @@ def test_help_lists_models_settings_and_faults() -> None:
     done = subprocess.run(
         [*COMMAND, "--help"], capture_output=True, text=True, timeout=DEADLINE_S, check=True
     )
+    for model in MODELS:
+        assert f"  {model} " in done.stdout
+    done = subprocess.run(
+        [*COMMAND, "tmslink", "--help"],
+        capture_output=True, text=True, timeout=DEADLINE_S, check=True,
+    )  # fmt: skip
     for word in ("tmslink", "recharge_us_per_pct", "200", "us/%", "spontaneous_pulse"):
         assert word in done.stdout
 

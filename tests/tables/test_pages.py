@@ -176,7 +176,7 @@ def test_every_exit_status_is_on_the_command_line_page() -> None:
 
 def test_every_option_and_event_of_the_emulator_is_on_its_page() -> None:
     page = text_of("emulator.md")
-    options = [word for action in _parser()._actions for word in action.option_strings]
+    options = [word for action in _parser([])._actions for word in action.option_strings]
     assert [o for o in options if o.startswith("--") and o != "--help" and o not in page] == []
     sources = "".join(path.read_text() for path in (ROOT / "sim_device").glob("*.py"))
     events = set(re.findall(r'"event": "(\w+)"', sources))
