@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import or_
 from typing import Final
 
 from firmware_protocol.duomag.messages import Status
@@ -9,6 +10,25 @@ from firmware_protocol.duomag.messages import Status
 SYNC: Final = b"\xff"
 SIZES: Final = (12, 31)
 """Shortest and longest record behind its sync."""
+
+_UNUSED: Final = (0xC0, 0, 0, 0, 0, 0, 0x87, 0xA0, 0xFA, 0x80, 0x80, 0x88)
+"""Bits of each byte of a record whose meaning nobody has told."""
+
+
+class Dialect:
+    """How the bytes fall into frames, for the faults of the line. There is no checksum."""
+
+    def cut(self, data: bytes) -> list[bytes]:
+        """A record is said at once; a host's write is cut into pairs."""
+        if data[:1] == SYNC and data[1:2] != SYNC:
+            return [data]
+        return [data[at : at + 2] for at in range(0, len(data), 2)]
+
+    def misprinted(self, frame: bytes, _hit: object, _rng: object) -> bytes:
+        return frame
+
+    def strangers(self, _frame: bytes, _hit: object) -> list[bytes]:
+        return []
 
 
 class Pairs:
@@ -39,8 +59,13 @@ class Pairs:
         self._first = -1
 
 
-def record(status: Status, size: int, spare: tuple[int, int] = (0, 0)) -> bytes:
-    """A sync and `size` bytes, none of which looks like a sync. `spare`: bytes 13 and 14."""
+def record(
+    status: Status, size: int, spare: tuple[int, int] = (0, 0), *, unused: bool = False
+) -> bytes:
+    """A sync and `size` bytes, none of which looks like a sync.
+
+    `spare`: bytes 13 and 14; `unused`: are the bits set whose meaning is unknown.
+    """
     s = status
     content = [
         s.ttl_demand << 5 | s.change_pct & 0x1F,
@@ -59,5 +84,7 @@ def record(status: Status, size: int, spare: tuple[int, int] = (0, 0)) -> bytes:
         *spare,
         s.coil_type or 0,
     ]  # fmt: skip
+    if unused:
+        content[: len(_UNUSED)] = map(or_, content, _UNUSED)
     content += [0] * (size - len(content))
     return SYNC + bytes(min(byte, 0xFE) for byte in content[:size])

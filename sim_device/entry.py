@@ -12,6 +12,8 @@ from typing import Any, Final, NamedTuple, NoReturn
 
 from sim_device.control import USAGE, Control, ctl
 from sim_device.device import Device, DeviceClock, Log
+from sim_device.duomag_firmware import Duomag, duomag_xt
+from sim_device.duomag_settings import DuomagSettings
 from sim_device.fault_rules import faults_help, load_rules
 from sim_device.faults import Rule
 from sim_device.ports import Port, PtyPort, TcpPort
@@ -35,6 +37,7 @@ MODELS: Final[dict[str, Model]] = {
     "tmslink": Model(
         Firmware, Settings, Firmware.kinds, "speaks tmslink, the project's own open protocol"
     ),
+    "duomag-xt": Model(duomag_xt, DuomagSettings, Duomag.kinds, "is a Deymed DuoMAG XT"),
 }
 
 
