@@ -255,8 +255,9 @@ class Stimulator(Protocol):
 
     info: DriverInfo
 
-    wake_at: BootUs | None
-    """When `poll` has something to send, however quiet the line: a pulse that the host times."""
+    @property
+    def wake_at(self) -> BootUs | None:
+        """When `poll` has to send, however quiet the line: the trigger of a pulse."""
 
     def fileno(self) -> int:
         """Readable when `poll` has something to do; -1 while the port is closed."""
