@@ -150,7 +150,7 @@ class Core:
 
     def power_up(self) -> None:
         self.phase = Phase.STANDBY
-        self.remote = self._error = self._hot = False
+        self.remote = self._error = False
         self.power = self.settings.power
         self._heard_us = self.remote_us = self.bench.now
         self._byte_us = self.bench.now
@@ -256,7 +256,7 @@ class Core:
             self._note("remote", on=False)
 
     def _arm(self) -> Answer:
-        fit = self.bench.unit.coil_type != 0 and not self._hot and not self._error
+        fit = self.bench.unit.coil_type != 0 and not self._is_hot() and not self._error
         idle = self.phase is Phase.STANDBY and not self.under_way()
         if not fit or not idle or not self.part.may_arm():
             return Answer.CONFLICT
@@ -355,11 +355,14 @@ class Core:
         """The winding, as its sensor reads it."""
         return max(0, self.bench.unit.temperatures_dc(self.bench.now)[0])
 
+    def _is_hot(self) -> bool:
+        return self.coil_dc() > self.settings.coil_max_dc
+
     def _status(self) -> int:
         status = Status(self.phase)
         if self.bench.unit.coil_type != 0:
             status |= Status.COIL_PRESENT
-        if self._hot and self.settings.replace_when_hot:
+        if self._is_hot() and self.settings.replace_when_hot:
             status |= Status.REPLACE_COIL
         if self._error:
             status |= Status.ERROR | Status.FATAL
@@ -374,10 +377,11 @@ class Core:
     # -- what happens by itself ----------------------------------------------------------------
 
     def _look_at_coil(self) -> None:
-        self._hot = self.coil_dc() > self.settings.coil_max_dc
-        gone = self.bench.unit.coil_type == 0
-        if (self._hot or gone) and (self.armed or self.under_way()):
-            cause = "coil_hot" if self._hot else "coil_absent"
+        if not self.armed and not self.under_way():
+            return
+        hot, gone = self._is_hot(), self.bench.unit.coil_type == 0
+        if hot or gone:
+            cause = "coil_hot" if hot else "coil_absent"
             self._note("fault", cause=cause)
             self.disarm(cause, at_once=True)
 
