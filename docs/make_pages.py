@@ -1,6 +1,6 @@
-"""Writes the generated parts of docs/limits.md and docs/emulator.md from the tables of the code.
+"""Writes the generated parts of the pages in SECTIONS from the tables of the code.
 
-Usage: python docs/make_pages.py [--check] docs/limits.md docs/emulator.md
+Usage: python docs/make_pages.py [--check] docs/limits.md docs/emulator.md docs/magstim.md
 """
 
 from __future__ import annotations
@@ -13,9 +13,17 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
+from firmware_protocol.magstim import messages as magstim
+from firmware_protocol.magstim import rates
 from sim_device import settings
 from sim_device.entry import MODELS
 from sim_device.fault_kinds import FRAME_KINDS, KINDS, RX, Kind
+from sim_device.magstim_settings import (
+    BistimSettings,
+    Magstim200Settings,
+    MagstimSettings,
+    RapidSettings,
+)
 from tmsctl.safety import catalogue, guidelines
 from tmsctl.safety.coils import COILS
 from tmsctl.safety.limits import ROWS, TABLE, LimitRow
@@ -185,6 +193,73 @@ def _faults() -> str:
     )
 
 
+def _magstim_field(field: magstim.Field) -> str:
+    if field.form is magstim.Form.DIGITS:
+        span = f"{field.low}..{field.high} {field.unit}".rstrip()
+        return f"`{field.name}` {field.size} digits, {span}"
+    if field.form is magstim.Form.MODE:
+        return f"`{field.name}`"
+    return {magstim.Form.PAD: "pad", magstim.Form.STATUS: "status"}.get(
+        field.form, f"`{field.name}` {field.form.value}"
+    )
+
+
+def _magstim_firmware(row: magstim.Row) -> str:
+    if row.models != (magstim.Model.RAPID,) and not (row.since or row.before < 1_000):
+        return ""
+    last = f"to {row.before - 1}" if row.before < 1_000 else ""
+    return f"from {row.since} {last}".strip() if row.since else last or "all"
+
+
+def _magstim_commands() -> str:
+    head = ("letter", "command", "data", "reply", "bytes", "remote", "effect", "models",
+            "firmware", "meaning", "source")  # fmt: skip
+    rows = (
+        (f"`{row.letter}`", f"`{row.name}`", "; ".join(map(_magstim_field, row.data)),
+         "; ".join(map(_magstim_field, row.reply)),
+         f"{row.command_size} / {row.reply_size or 'by its zero byte'}", row.remote.value,
+         row.effect.value, ", ".join(model.value for model in row.models),
+         _magstim_firmware(row), row.doc, row.source)
+        for row in magstim.TABLE
+    )  # fmt: skip
+    modes = _grid(("mode", "meaning"), ((f"`{k}`", v) for k, v in magstim.MODES_OF_X.items()))
+    return f"{_grid(head, rows)}\n\nModes of X:\n\n{modes}"
+
+
+def _magstim_status() -> str:
+    """The bits of the three bytes of flags, side by side."""
+    kinds = (magstim.Status, magstim.RapidStatus, magstim.Extended)
+    names = [{flag.value: str(flag.name).lower() for flag in kind} for kind in kinds]
+    head = ("bit", "status", "Rapid status", "extended, second byte")
+    return _grid(head, ((bit, *(each.get(1 << bit, "") for each in names)) for bit in range(8)))
+
+
+def _magstim_rates() -> str:
+    """Ranges of power with the same frequency, for each supply and type."""
+    parts = []
+    for (supply, kind), steps in rates.STEPS.items():
+        spans, first = [], 0
+        for last, hz in steps:
+            spans.append(f"{first}-{last}: {hz}" if last > first else f"{last}: {hz}")
+            first = last + 1
+        name = {0: "Rapid²", 1: "Super Rapid²", 2: "Super Rapid² Plus¹"}[kind]
+        body = textwrap.fill(", ".join(spans) + ".", 118)
+        parts.append(f"{name} at {supply.value} V, % of power: Hz.\n\n{body}")
+    return "\n\n".join(parts)
+
+
+def _magstim_unknown() -> str:
+    several = (MagstimSettings, Magstim200Settings, BistimSettings, RapidSettings)
+    rows = {
+        name: (f"`{name}`", default, row.unit, row.span.replace("|", "\\|"),
+               row.doc.removeprefix("unknown: "))
+        for kind in several
+        for name, default, row in settings.rows(kind)
+        if row.doc.startswith(("unknown: ", "sources say "))
+    }  # fmt: skip
+    return _grid(("setting", "default", "unit", "range", "what is not known"), rows.values())
+
+
 SECTIONS: Final[dict[str, dict[str, Callable[[], str]]]] = {
     "limits.md": {
         "settable": _settable,
@@ -199,6 +274,12 @@ SECTIONS: Final[dict[str, dict[str, Callable[[], str]]]] = {
         "hazards": _hazards,
     },
     "emulator.md": {"settings": _settings, "frames": _frames, "faults": _faults},
+    "magstim.md": {
+        "magstim_commands": _magstim_commands,
+        "magstim_status": _magstim_status,
+        "magstim_rates": _magstim_rates,
+        "magstim_unknown": _magstim_unknown,
+    },
 }
 _SECTION: Final = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
