@@ -1,6 +1,6 @@
-"""Writes the generated parts of the pages in SECTIONS from the tables of the code.
+"""Writes the generated parts of the pages in docs/ from the tables of the code.
 
-Usage: python docs/make_pages.py [--check] docs/limits.md docs/emulator.md docs/magstim.md
+Usage: python docs/make_pages.py [--check] docs/limits.md docs/emulator.md and so on: see SECTIONS
 """
 
 from __future__ import annotations
@@ -13,17 +13,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from firmware_protocol.magstim import messages as magstim
-from firmware_protocol.magstim import rates
+from firmware_protocol.duomag import spec as duomag
+from firmware_protocol.magstim import spec as magstim
 from sim_device import settings
+from sim_device.duomag_settings import DuomagSettings
 from sim_device.entry import MODELS
 from sim_device.fault_kinds import FRAME_KINDS, KINDS, RX, Kind
-from sim_device.magstim_settings import (
-    BistimSettings,
-    Magstim200Settings,
-    MagstimSettings,
-    RapidSettings,
-)
+from sim_device.magstim_settings import BistimSettings, Magstim200Settings, RapidSettings
 from tmsctl.safety import catalogue, guidelines
 from tmsctl.safety.coils import COILS
 from tmsctl.safety.limits import ROWS, TABLE, LimitRow
@@ -149,25 +145,29 @@ def _coils() -> str:
     )
 
 
+def _setting_grid(rows: Iterable[tuple[str, Any, settings.Row]]) -> str:
+    head = ("name", "default", "unit", "range", "meaning")
+    cells = (
+        (f"`{name}`", default, row.unit, row.span.replace("|", "\\|"), row.doc)
+        for name, default, row in rows
+    )
+    return _grid(head, cells)
+
+
+def _own_settings(kind: type[settings.Physics]) -> str:
+    """What a model adds to those that all have, or has otherwise."""
+    common = settings.rows(settings.Physics)
+    return _setting_grid(row for row in settings.rows(kind) if row not in common)
+
+
 def _settings() -> str:
     """What all models have, then what each adds or has otherwise."""
-    head = ("name", "default", "unit", "range", "meaning")
-
-    def grid(rows: Iterable[tuple[str, Any, settings.Row]]) -> str:
-        cells = (
-            (f"`{name}`", default, row.unit, row.span.replace("|", "\\|"), row.doc)
-            for name, default, row in rows
-        )
-        return _grid(head, cells)
-
-    common = settings.rows(settings.Physics)
-    parts = [f"All models:\n\n{grid(common)}"]
+    parts = [f"All models:\n\n{_setting_grid(settings.rows(settings.Physics))}"]
     models: dict[type[settings.Physics], list[str]] = {}
     for name, model in MODELS.items():
         models.setdefault(model.settings, []).append(f"`{name}`")
     for kind, names in models.items():
-        own = [row for row in settings.rows(kind) if row not in common]
-        parts.append(f"{', '.join(names)}:\n\n{grid(own)}")
+        parts.append(f"{', '.join(names)}:\n\n{_own_settings(kind)}")
     return "\n\n".join(parts)
 
 
@@ -193,67 +193,12 @@ def _faults() -> str:
     )
 
 
-def _magstim_field(field: magstim.Field) -> str:
-    if field.form is magstim.Form.DIGITS:
-        span = f"{field.low}..{field.high} {field.unit}".rstrip()
-        return f"`{field.name}` {field.size} digits, {span}"
-    if field.form is magstim.Form.MODE:
-        return f"`{field.name}`"
-    return {magstim.Form.PAD: "pad", magstim.Form.STATUS: "status"}.get(
-        field.form, f"`{field.name}` {field.form.value}"
-    )
-
-
-def _magstim_firmware(row: magstim.Row) -> str:
-    if row.models != (magstim.Model.RAPID,) and not (row.since or row.before < 1_000):
-        return ""
-    last = f"to {row.before - 1}" if row.before < 1_000 else ""
-    return f"from {row.since} {last}".strip() if row.since else last or "all"
-
-
-def _magstim_commands() -> str:
-    head = ("letter", "command", "data", "reply", "bytes", "remote", "effect", "models",
-            "firmware", "meaning", "source")  # fmt: skip
-    rows = (
-        (f"`{row.letter}`", f"`{row.name}`", "; ".join(map(_magstim_field, row.data)),
-         "; ".join(map(_magstim_field, row.reply)),
-         f"{row.command_size} / {row.reply_size or 'by its zero byte'}", row.remote.value,
-         row.effect.value, ", ".join(model.value for model in row.models),
-         _magstim_firmware(row), row.doc, row.source)
-        for row in magstim.TABLE
-    )  # fmt: skip
-    modes = _grid(("mode", "meaning"), ((f"`{k}`", v) for k, v in magstim.MODES_OF_X.items()))
-    return f"{_grid(head, rows)}\n\nModes of X:\n\n{modes}"
-
-
-def _magstim_status() -> str:
-    """The bits of the three bytes of flags, side by side."""
-    kinds = (magstim.Status, magstim.RapidStatus, magstim.Extended)
-    names = [{flag.value: str(flag.name).lower() for flag in kind} for kind in kinds]
-    head = ("bit", "status", "Rapid status", "extended, second byte")
-    return _grid(head, ((bit, *(each.get(1 << bit, "") for each in names)) for bit in range(8)))
-
-
-def _magstim_rates() -> str:
-    """Ranges of power with the same frequency, for each supply and type."""
-    parts = []
-    for (supply, kind), steps in rates.STEPS.items():
-        spans, first = [], 0
-        for last, hz in steps:
-            spans.append(f"{first}-{last}: {hz}" if last > first else f"{last}: {hz}")
-            first = last + 1
-        name = {0: "Rapid²", 1: "Super Rapid²", 2: "Super Rapid² Plus¹"}[kind]
-        body = textwrap.fill(", ".join(spans) + ".", 118)
-        parts.append(f"{name} at {supply.value} V, % of power: Hz.\n\n{body}")
-    return "\n\n".join(parts)
-
-
 def _magstim_unknown() -> str:
-    several = (MagstimSettings, Magstim200Settings, BistimSettings, RapidSettings)
+    """The settings of all its units that stand for what no source says, or several say."""
     rows = {
         name: (f"`{name}`", default, row.unit, row.span.replace("|", "\\|"),
                row.doc.removeprefix("unknown: "))
-        for kind in several
+        for kind in (Magstim200Settings, BistimSettings, RapidSettings)
         for name, default, row in settings.rows(kind)
         if row.doc.startswith(("unknown: ", "sources say "))
     }  # fmt: skip
@@ -273,12 +218,19 @@ SECTIONS: Final[dict[str, dict[str, Callable[[], str]]]] = {
         "coils": _coils,
         "hazards": _hazards,
     },
+    "duomag.md": {
+        "commands": lambda: _grid(duomag.COMMAND_HEAD, duomag.commands()),
+        "steps": lambda: _grid(duomag.STEP_HEAD, duomag.steps()),
+        "status": lambda: _grid(duomag.STATUS_HEAD, duomag.status()),
+        "settings": lambda: _own_settings(DuomagSettings),
+    },
     "emulator.md": {"settings": _settings, "frames": _frames, "faults": _faults},
     "magstim.md": {
-        "magstim_commands": _magstim_commands,
-        "magstim_status": _magstim_status,
-        "magstim_rates": _magstim_rates,
-        "magstim_unknown": _magstim_unknown,
+        "commands": lambda: _grid(magstim.COMMAND_HEAD, magstim.commands()),
+        "modes": lambda: _grid(magstim.MODE_HEAD, magstim.modes()),
+        "status": lambda: _grid(magstim.STATUS_HEAD, magstim.status()),
+        "rates": lambda: _grid(magstim.RATE_HEAD, magstim.rates()),
+        "unknown": _magstim_unknown,
     },
 }
 _SECTION: Final = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)

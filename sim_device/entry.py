@@ -10,10 +10,14 @@ from io import RawIOBase
 from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
+from sim_device import magpro_firmware
 from sim_device.control import USAGE, Control, ctl
 from sim_device.device import Device, DeviceClock, Log
+from sim_device.duomag_firmware import Duomag, duomag_xt
+from sim_device.duomag_settings import DuomagSettings
 from sim_device.fault_rules import faults_help, load_rules
 from sim_device.faults import Rule
+from sim_device.magpro_settings import R30Settings, X100Settings
 from sim_device.magstim_models import make_200, make_bistim, make_rapid
 from sim_device.magstim_panel import MAGSTIM_KINDS
 from sim_device.magstim_settings import BistimSettings, Magstim200Settings, RapidSettings
@@ -47,6 +51,13 @@ MODELS: Final[dict[str, Model]] = {
     "magstim-rapid": Model(
         make_rapid, RapidSettings, MAGSTIM_KINDS, "is a Magstim Rapid² or Super Rapid²: trains"
     ),
+    "magpro-r30": Model(
+        magpro_firmware.make, R30Settings, magpro_firmware.KINDS, "MagVenture MagPro R30"
+    ),
+    "magpro-x100": Model(
+        magpro_firmware.make, X100Settings, magpro_firmware.KINDS, "MagVenture MagPro X100"
+    ),
+    "duomag-xt": Model(duomag_xt, DuomagSettings, Duomag.kinds, "is a Deymed DuoMAG XT"),
 }
 
 
