@@ -289,9 +289,12 @@ def test_a_loss_of_power_ends_everything() -> None:
     host = MagstimHost("magstim-200", rules=(Rule("reboot", 500, at_us=3 * SECOND),))
     host.get_ready(80)
     host.keep(2 * SECOND - 200 * MS)
+    assert host.bytes("4030") == ""
     host.wait(300 * MS)
     assert host.bytes("51406e") == ""
     host.wait(500 * MS)
+    assert host.bytes("51406e") == "518925"  # what was begun before is no part of it
+    assert host.bytes("52406d") == "5209a4"
     assert host.read("get_parameters")["power"] == 30
     assert host.status() == STANDBY
 
