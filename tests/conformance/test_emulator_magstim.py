@@ -299,6 +299,18 @@ def test_a_loss_of_power_ends_everything() -> None:
     assert host.status() == STANDBY
 
 
+def test_its_timers_work_again_after_a_loss_of_power() -> None:
+    host = MagstimHost("magstim-200", rules=(Rule("reboot", 500, at_us=3 * SECOND),))
+    host.get_ready()
+    host.keep(2 * SECOND - 200 * MS)
+    host.wait(SECOND)
+    host.take()
+    host.does("arm")
+    host.wait(1_100 * MS)
+    armed, dead = host.events("arm")[1]["t_us"], host.events("dead_man")[0]["t_us"]
+    assert dead - armed == SECOND + 1
+
+
 def test_it_can_fire_by_itself_and_fall_idle() -> None:
     rules = (Rule("spontaneous_pulse", at_us=3 * SECOND), Rule("falls_idle", at_us=8 * SECOND))
     host = MagstimHost("magstim-200", rules=rules)
