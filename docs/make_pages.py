@@ -1,6 +1,6 @@
 """Writes the generated parts of the pages in docs/ from the tables of the code.
 
-Usage: python docs/make_pages.py [--check] docs/limits.md docs/emulator.md docs/duomag.md
+Usage: python docs/make_pages.py [--check] docs/limits.md docs/emulator.md and so on: see SECTIONS
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from firmware_protocol.duomag import spec as duomag
+from firmware_protocol.magstim import spec as magstim
 from sim_device import settings
 from sim_device.duomag_settings import DuomagSettings
 from sim_device.entry import MODELS
 from sim_device.fault_kinds import FRAME_KINDS, KINDS, RX, Kind
+from sim_device.magstim_settings import BistimSettings, Magstim200Settings, RapidSettings
 from tmsctl.safety import catalogue, guidelines
 from tmsctl.safety.coils import COILS
 from tmsctl.safety.limits import ROWS, TABLE, LimitRow
@@ -191,6 +193,18 @@ def _faults() -> str:
     )
 
 
+def _magstim_unknown() -> str:
+    """The settings of all its units that stand for what no source says, or several say."""
+    rows = {
+        name: (f"`{name}`", default, row.unit, row.span.replace("|", "\\|"),
+               row.doc.removeprefix("unknown: "))
+        for kind in (Magstim200Settings, BistimSettings, RapidSettings)
+        for name, default, row in settings.rows(kind)
+        if row.doc.startswith(("unknown: ", "sources say "))
+    }  # fmt: skip
+    return _grid(("setting", "default", "unit", "range", "what is not known"), rows.values())
+
+
 SECTIONS: Final[dict[str, dict[str, Callable[[], str]]]] = {
     "limits.md": {
         "settable": _settable,
@@ -211,6 +225,13 @@ SECTIONS: Final[dict[str, dict[str, Callable[[], str]]]] = {
         "settings": lambda: _own_settings(DuomagSettings),
     },
     "emulator.md": {"settings": _settings, "frames": _frames, "faults": _faults},
+    "magstim.md": {
+        "commands": lambda: _grid(magstim.COMMAND_HEAD, magstim.commands()),
+        "modes": lambda: _grid(magstim.MODE_HEAD, magstim.modes()),
+        "status": lambda: _grid(magstim.STATUS_HEAD, magstim.status()),
+        "rates": lambda: _grid(magstim.RATE_HEAD, magstim.rates()),
+        "unknown": _magstim_unknown,
+    },
 }
 _SECTION: Final = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
