@@ -6,11 +6,10 @@ import argparse
 import fcntl
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from drivers import registry
-from drivers.contract import Envelope, Stimulator, Transport
+from drivers.contract import Envelope, Stimulator
 from drivers.transport.recorder import RecordingTransport
 from firmware_protocol.quantities import BootUs
 from tmsctl.guard import realtime
@@ -22,7 +21,7 @@ from tmsctl.guard.settings import Settings, SettingsError, read
 from tmsctl.guard.sockets import ServiceSocket, StopSocket
 from tmsctl.ipc.messages import settings_mark
 from tmsctl.ipc.notify import notify
-from tmsctl.safety.limits import Limits
+from tmsctl.safety.limits import Limits, device_limits
 from tmsctl.stimulation.protocol import ProtocolFileError, load_library
 
 
@@ -68,12 +67,16 @@ def device_envelope(limits: Limits) -> Envelope:
         block_pulses_max=1_000,
         block_max_us=60_000_000,
         coil_max_dc=limits.coil_max_dc,
-        recharge_us_per_pct=0,
+        recharge_us=(),  # only the device knows
+        block_rest_us=0,
     )
 
 
-def _driver(settings: Settings, wrap: Callable[[Transport], Transport]) -> Stimulator:
-    return registry.make(settings.driver, settings.url, device_envelope(settings.limits), wrap)
+def _driver(settings: Settings, wrap: registry.Wrap) -> Stimulator:
+    place = registry.Place(
+        settings.url, device_envelope(settings.limits), realtime.wall_seconds(), wrap
+    )
+    return registry.make(registry.find(settings.driver), place, settings.options)
 
 
 def _safe_off(settings: Settings) -> int:
@@ -105,10 +108,11 @@ def _guard(settings: Settings, mark: int, linger_s: float | None) -> int:
         settings, lambda inner: RecordingTransport(inner, realtime.now, flight.records)
     )
     stop, service = StopSocket(runtime / "stop.sock"), ServiceSocket(runtime / "guard.sock", mark)
+    limits = device_limits(settings.limits, driver.info.status_age_us)
     guard = Guard(
         driver,
-        settings.limits,
-        lambda load, envelope: plan_for(load, library, settings.limits, envelope),
+        limits,
+        lambda load, envelope: plan_for(load, library, limits, envelope),
         settings.serial,
         realtime.now(),
         all_sent_since,
