@@ -1,6 +1,6 @@
-"""Writes the generated parts of docs/limits.md and docs/emulator.md from the tables of the code.
+"""Writes the generated parts of the pages in docs/ from the tables of the code.
 
-Usage: python docs/make_pages.py [--check] docs/limits.md docs/emulator.md
+Usage: python docs/make_pages.py [--check] docs/limits.md docs/emulator.md docs/duomag.md
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
+from firmware_protocol.duomag import spec as duomag
 from sim_device import settings
+from sim_device.duomag_settings import DuomagSettings
 from sim_device.entry import MODELS
 from sim_device.fault_kinds import FRAME_KINDS, KINDS, RX, Kind
 from tmsctl.safety import catalogue, guidelines
@@ -141,25 +143,29 @@ def _coils() -> str:
     )
 
 
+def _setting_grid(rows: Iterable[tuple[str, Any, settings.Row]]) -> str:
+    head = ("name", "default", "unit", "range", "meaning")
+    cells = (
+        (f"`{name}`", default, row.unit, row.span.replace("|", "\\|"), row.doc)
+        for name, default, row in rows
+    )
+    return _grid(head, cells)
+
+
+def _own_settings(kind: type[settings.Physics]) -> str:
+    """What a model adds to those that all have, or has otherwise."""
+    common = settings.rows(settings.Physics)
+    return _setting_grid(row for row in settings.rows(kind) if row not in common)
+
+
 def _settings() -> str:
     """What all models have, then what each adds or has otherwise."""
-    head = ("name", "default", "unit", "range", "meaning")
-
-    def grid(rows: Iterable[tuple[str, Any, settings.Row]]) -> str:
-        cells = (
-            (f"`{name}`", default, row.unit, row.span.replace("|", "\\|"), row.doc)
-            for name, default, row in rows
-        )
-        return _grid(head, cells)
-
-    common = settings.rows(settings.Physics)
-    parts = [f"All models:\n\n{grid(common)}"]
+    parts = [f"All models:\n\n{_setting_grid(settings.rows(settings.Physics))}"]
     models: dict[type[settings.Physics], list[str]] = {}
     for name, model in MODELS.items():
         models.setdefault(model.settings, []).append(f"`{name}`")
     for kind, names in models.items():
-        own = [row for row in settings.rows(kind) if row not in common]
-        parts.append(f"{', '.join(names)}:\n\n{grid(own)}")
+        parts.append(f"{', '.join(names)}:\n\n{_own_settings(kind)}")
     return "\n\n".join(parts)
 
 
@@ -197,6 +203,12 @@ SECTIONS: Final[dict[str, dict[str, Callable[[], str]]]] = {
         "theta": _theta,
         "coils": _coils,
         "hazards": _hazards,
+    },
+    "duomag.md": {
+        "commands": lambda: _grid(duomag.COMMAND_HEAD, duomag.commands()),
+        "steps": lambda: _grid(duomag.STEP_HEAD, duomag.steps()),
+        "status": lambda: _grid(duomag.STATUS_HEAD, duomag.status()),
+        "settings": lambda: _own_settings(DuomagSettings),
     },
     "emulator.md": {"settings": _settings, "frames": _frames, "faults": _faults},
 }

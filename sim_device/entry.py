@@ -13,6 +13,8 @@ from typing import Any, Final, NamedTuple, NoReturn
 from sim_device import magpro_firmware
 from sim_device.control import USAGE, Control, ctl
 from sim_device.device import Device, DeviceClock, Log
+from sim_device.duomag_firmware import Duomag, duomag_xt
+from sim_device.duomag_settings import DuomagSettings
 from sim_device.fault_rules import faults_help, load_rules
 from sim_device.faults import Rule
 from sim_device.magpro_settings import R30Settings, X100Settings
@@ -61,6 +63,7 @@ MODELS: Final[dict[str, Model]] = {
         magpro_firmware.KINDS,
         "is a MagVenture MagPro X100: 100 Hz, bursts",
     ),
+    "duomag-xt": Model(duomag_xt, DuomagSettings, Duomag.kinds, "is a Deymed DuoMAG XT"),
 }
 
 
