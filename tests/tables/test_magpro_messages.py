@@ -204,6 +204,7 @@ MONO, BI, HALF, BURST = n.Waveform
         (n.Model.X100_OPTION, S, HALF, 1_000),
         (n.Model.X100_OPTION, D, BI, 500),
         (n.Model.X100_OPTION, T, HALF, 500),
+        (n.Model.X100_OPTION, T, BURST, 200),
         (n.Model.X100_OPTION, T, MONO, 50),  # the lower of two that are published
     ],
 )
