@@ -37,6 +37,9 @@ def test_the_exchanges_that_magicpy_has_with_a_unit() -> None:
         m.Amplitude(50, 0, 0x34), m.Coil(20, 73, 0x34), m.Amplitude(50, 0, 0x34),
         m.Didt(73, 0, 0x34),
     ]  # fmt: skip
+    assert [type(item).__name__[:5] for item in host.heard] == [
+        "Short", "Ampli", "Ampli", "Coil", "Ampli", "Didt",
+    ]  # fmt: skip
     assert host.truth("pulse")[0]["mso"] == 50.0
     assert len(host.truth("pulse")) == 1
 
@@ -82,6 +85,25 @@ def test_every_question_has_its_answer() -> None:
     assert host.one(m.GetCounters()) == m.Counters(3, 60, 0, 2)
 
 
+def test_what_it_is_when_it_is_switched_on() -> None:
+    host = Host()
+    assert host.one(m.GetShortStatus()) == m.ShortStatus(0x24, 12_345, 20, 73, 0, 0)
+    assert host.one(m.GetWaveform()) == m.WaveformStatus(1, 0, 0, 1, 3, 100, 80)
+    assert host.one(m.GetDelays()) == m.Delays(0, 0, 0)
+    assert host.one(m.GetTiming()) == m.Timing(0, 10, 5, 1, 10, 0, 100, 1)
+    assert host.one(m.GetCounters()) == m.Counters(1, 5, 0, 1)
+
+
+def test_delays_and_direction_are_read_back_as_they_were_set() -> None:
+    host = Host()
+    host.ask(m.SetTrigger(10, -1_000, 50))
+    assert host.one(m.GetDelays()) == m.Delays(10, -1_000, 50)
+    host.ask(m.SetDelays(65_000, 1_000, 12_000))
+    assert host.one(m.GetDelays()) == m.Delays(65_000, 1_000, 12_000)
+    host.ask(m.SetWaveform(n.Model.X100, 0, 1, BI, 0, 200, 100))
+    assert host.one(m.GetWaveform()).direction == n.CurrentDirection.REVERSE
+
+
 def test_answers_take_20_to_80_ms() -> None:
     for seed in range(30):
         host = Host(seed=seed)
@@ -117,6 +139,32 @@ def test_an_idle_limit_can_be_set(wait_s: int, enabled: bool) -> None:
     host.ask(m.Enable(), wait_s * SECOND)
     assert host.device.model.armed is enabled  # type: ignore[attr-defined]
     assert host.causes() == ([] if enabled else ["IDLE_TOO_LONG"])
+
+
+def test_a_pulse_begins_the_idle_time_anew_and_so_does_enable() -> None:
+    host = Host(disable_after_s=60)
+    host.ask(m.Disable(), 30 * SECOND)
+    host.ask(m.Enable(), 30 * SECOND)
+    host.ask(m.Fire(), 59 * SECOND)
+    assert host.causes() == []
+    host.wait(SECOND)
+    assert host.causes() == ["IDLE_TOO_LONG"]
+    host.wait(80 * MS)
+    assert host.heard[-1] == m.Amplitude(0, 0, 0x24)
+
+
+def test_what_was_charged_is_let_down_when_it_is_disabled() -> None:
+    host = Host(option="option").armed(50)
+    host.ask(waveform(n.Mode.DUAL))
+    host.ask(m.SetAmplitude(50, 50), SECOND)
+    host.ask(m.Disable())
+    host.wait(6 * SECOND)  # 0.1 s for each %
+    stage = host.device.model.stage  # type: ignore[attr-defined]
+    assert host.device.unit.capacitor.at(host.now) == stage._bank_b.at(host.now) == 0
+    assert not stage.spontaneous()
+    host.ask(m.SetWaveform(n.Model.X100_OPTION, 0, 0, BI, 0, 200, 100))
+    host.armed(50)
+    assert [line["event"] for line in host.log] == ["arm", "ready", "disarm", "arm", "ready"]
 
 
 def test_a_new_amplitude_takes_the_time_of_the_charger() -> None:
@@ -166,6 +214,8 @@ def test_a_pair_is_told_in_one_or_two_frames(frames: str, wanted: set[int]) -> N
     for _ in range(12):
         told = host.ask(m.Fire(), 300 * MS)
         counts.add(len(told))
+        if len(told) == 2:
+            assert told[0] == m.Didt(59, 0, 0x76)
         assert told[-1] == m.Didt(59, 88, 0x76)
     assert counts == wanted
     assert set(host.gaps_us()[::2]) == {2_900}
@@ -179,6 +229,33 @@ def test_dual_sets_b_by_itself_and_reads_it_back() -> None:
     assert host.one(m.GetWaveform()).ba_index == 75
     host.wait(SECOND)
     assert host.one(m.Fire()) == m.Didt(59, 37, 0x77)
+
+
+def test_b_of_a_twin_pair_ends_at_full_output() -> None:
+    host = Host(option="option").armed(60)
+    host.ask(waveform(n.Mode.TWIN, ba_pct=500))
+    assert host.one(m.GetShortStatus()).b_pct == 100
+
+
+@pytest.mark.parametrize(("wave", "ipi_dms"), [(n.Waveform.MONOPHASIC, 20), (BI, 10)])
+def test_pairs_of_monophasic_pulses_begin_at_2_ms(wave: int, ipi_dms: int) -> None:
+    host = Host(option="option").armed(20)
+    host.ask(waveform(n.Mode.DUAL, wave, ipi_dms=10))
+    host.ask(m.Fire())
+    assert host.gaps_us() == [ipi_dms * 100]
+    burst = Host(option="option").armed(20)
+    burst.ask(waveform(wave=BURST, ipi_dms=10, pulses=2))
+    burst.ask(m.Fire())
+    assert burst.gaps_us() == [1_000]
+
+
+@pytest.mark.parametrize(("gap_us", "pulses"), [(80_000, 5), (80_001, 10)])
+def test_a_trigger_inside_a_burst_is_not_taken(gap_us: int, pulses: int) -> None:
+    host = Host(option="option").armed(20)
+    host.ask(waveform(wave=BURST, pulses=5, ipi_dms=200))
+    host.ask(m.Fire(), gap_us)
+    host.ask(m.Fire(), SECOND)
+    assert len(host.pulses_at()) == pulses
 
 
 @pytest.mark.parametrize(("gap_us", "pulses"), [(10_000, 2), (9_999, 1)])
@@ -267,6 +344,18 @@ def test_disable_during_a_train(stops: int, pulses: int) -> None:
     assert host.causes() == ["HOST_DISARM"]
 
 
+def test_a_train_that_was_ended_is_told_and_does_not_go_on() -> None:
+    host = Host(page=2).armed(20)
+    host.ask(m.SetTrain(100, 10, 1, 10))
+    host.ask(m.Start(), 250 * MS)
+    told = host.ask(m.Disable(), SECOND)
+    assert [item.running for item in told if isinstance(item, m.PageStatus)] == [0]
+    host.armed(20)
+    host.wait(2 * SECOND)
+    (ended,) = host.truth("train_end")
+    assert (ended["fired"], ended["cause"], len(host.pulses_at())) == (3, "HOST_DISARM", 3)
+
+
 @pytest.mark.parametrize(("word", "pulses"), [("ignore", 10), ("stop", 3)])
 def test_start_during_a_train(word: str, pulses: int) -> None:
     host = Host(page=2, start_running=word).armed(20)
@@ -289,9 +378,10 @@ def test_the_charge_delay_holds_the_recharge() -> None:
     host = Host().armed(50)
     host.ask(m.SetDelays(0, 0, 1_000))
     host.ask(m.Fire(), 500 * MS)
+    host.ask(m.Fire(), 999 * MS)
     host.ask(m.Fire(), 1_200 * MS)
     host.ask(m.Fire())
-    assert [round(line["mso"], 1) for line in host.truth("pulse")] == [50.0, 43.3, 50.0]
+    assert [round(line["mso"], 1) for line in host.truth("pulse")] == [50.0, 43.3, 37.5, 50.0]
 
 
 @pytest.mark.parametrize(

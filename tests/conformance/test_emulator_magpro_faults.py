@@ -237,6 +237,24 @@ def test_a_waveform_for_another_model() -> None:
         assert host.one(m.GetWaveform()).burst_index == burst_index
 
 
+@pytest.mark.parametrize(
+    ("asked", "taken"),
+    [
+        ((1, 1, 1, 1), (1, 1, 1, 1)),
+        ((0, 0, 0, 0), (1, 1, 1, 1)),
+        ((15, 1_050, 500, 3_000), (10, 1_000, 500, 3_000)),  # of two as near the lower
+        ((16, 1_051, 501, 3_001), (20, 1_100, 500, 3_000)),
+        ((65_535,) * 4, (1_000, 2_000, 500, 3_000)),
+    ],
+)
+def test_train_parameters_become_the_nearest(
+    asked: tuple[int, ...], taken: tuple[int, ...]
+) -> None:
+    host = Host(page=2)
+    host.ask_raw(b"\x06" + b"".join(value.to_bytes(2, "big") for value in asked))
+    assert host.one(m.GetTiming())[1:5] == taken
+
+
 # -- answers that nobody knows ---------------------------------------------------------------------
 
 
@@ -275,6 +293,38 @@ def test_coil_and_heat_can_be_ignored() -> None:
     assert host.truth("pulse")[0]["didt"] == 0.0
     _, told = struck(soon("coil_hot", 600), coil_hot="ignore")
     assert told == [m.Coil(60, 73, 0x34)]
+
+
+def test_a_reading_outside_its_byte_ends_at_the_edge() -> None:
+    for sensor_dc, coil_c in ((-50, 0), (2_560, 255), (-4, 0), (214, 21), (215, 22)):
+        _, told = struck(soon("sensor_wrong", sensor_dc), coil_hot="ignore")
+        assert [item.coil_c for item in told] == [coil_c]
+    host = Host(Rule("intensity_bias", 100, at_us=0), coil_type=72).armed(100)
+    assert host.one(m.Fire()).a_per_us == 255
+
+
+def test_a_frame_with_a_wrong_checksum_is_wrong_in_nothing_else() -> None:
+    good = Host().give(frame_of(m.GetShortStatus()))
+    bad = Host(Rule("bad_crc", at_us=0)).give(frame_of(m.GetShortStatus()))
+    assert [at - len(good) for at in range(len(good)) if good[at] != bad[at]] == [-2]
+
+
+def test_each_frame_of_an_answer_can_be_lost_by_itself() -> None:
+    host = Host(Rule("drop_frame", at_frame=2))
+    assert [type(item) for item in host.ask(m.Enable())] == [m.Amplitude, m.Amplitude]
+    host = Host(Rule("rx_drop_frame", at_frame=2))
+    data = frame_of(m.GetShortStatus()) + frame_of(m.GetDelays()) + frame_of(m.GetTiming())
+    host.give(data)
+    assert [type(item) for item in host.heard] == [m.ShortStatus, m.Timing]
+
+
+def test_the_counter_begins_anew_with_each_enable_where_it_is_so_set() -> None:
+    for word, stimuli in (("enable", 0), ("never", 1)):
+        host = Host(count_resets=word).armed(20)
+        host.ask(m.Fire())
+        host.ask(m.Disable())
+        host.ask(m.Enable())
+        assert host.one(m.GetCounters()).stimuli == stimuli
 
 
 # -- the whole of it -------------------------------------------------------------------------------
