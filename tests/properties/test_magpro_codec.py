@@ -16,7 +16,7 @@ from firmware_protocol.magpro.coding import decode, encode
 from firmware_protocol.magpro.framing import FRAME_SIZE_MAX, BadMessage, Decoder, Deframer, frame
 from firmware_protocol.magpro.layout import row_of
 from firmware_protocol.table import Direction
-from sim_device.magpro_wire import COMMAND_SIZE_MAX, Command, Line, Malformed, seal
+from sim_device.magpro_wire import COMMAND_SIZE_MAX, Command, Flaw, Line, Malformed, seal
 
 STREAMS = 30_000
 """For each parser."""
@@ -175,7 +175,35 @@ def test_silence_frees_what_hides_behind_the_beginning_of_a_frame() -> None:
     assert decoder.skipped == 3
 
 
+def test_the_longest_frame_is_waited_for_and_a_longer_one_is_none() -> None:
+    for parser, longest in ((Deframer(), 32), (Line(), 16)):
+        assert parser.feed(bytes((0xFE, longest)) + bytes(longest + 1)) == []
+        assert len(parser._buffer if isinstance(parser, Deframer) else parser._held) == longest + 3
+    deframer = Deframer()
+    assert deframer.feed(b"\xfe\x21") == []
+    assert deframer.skipped == 2
+    assert Line().feed(b"\xfe\x11") == [Malformed(Flaw.LENGTH, b"\xfe\x11")]
+
+
+@pytest.mark.parametrize(
+    ("flaw", "data"),
+    [
+        (Flaw.LENGTH, b"\xfe\x00"),
+        (Flaw.END, frame(b"\x04")[:-1] + b"\x00"),
+        (Flaw.CHECKSUM, b"\xfe\x01\x04\x00\xff"),
+        (Flaw.UNKNOWN, frame(b"\x0d")),
+        (Flaw.UNKNOWN, frame(b"\x02\x02")),
+        (Flaw.SIZE, frame(b"\x04\x00")),
+    ],
+)
+def test_the_device_says_why_a_frame_is_no_command(flaw: Flaw, data: bytes) -> None:
+    assert Line().feed(data) == [Malformed(flaw, data)]
+
+
 def test_bytes_that_belong_to_no_frame_are_counted() -> None:
+    deframer = Deframer()
+    assert deframer.feed(b"noise") == []
+    assert deframer.skipped == 5
     deframer = Deframer()
     spoilt = bytearray(frame(encode(m.Amplitude(50, 0, 0x34))))
     spoilt[-2] ^= 1

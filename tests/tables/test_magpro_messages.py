@@ -63,6 +63,19 @@ def test_the_least_and_the_greatest_value_of_every_field_survive(row: Row, field
         assert (type(again), again) == (row.make, message)
 
 
+@pytest.mark.parametrize(
+    ("row", "field"), [(r, f) for r, f in FIELDS if r.direction is Direction.TO_HOST], ids=name
+)
+def test_the_unit_encodes_as_the_table_says_and_cuts_what_does_not_fit(
+    row: Row, field: str
+) -> None:
+    wire = next(f.wire for f in row.fields if f.name == field)
+    for edge, beyond in ((wire.low, wire.low - 1), (wire.high, wire.high + 1)):
+        wanted = frame(encode(lowest(row, **{field: edge})))
+        assert magpro_wire.encode(lowest(row, **{field: edge})) == wanted
+        assert magpro_wire.encode(lowest(row, **{field: beyond})) == wanted
+
+
 @pytest.mark.parametrize(("row", "field"), FIELDS, ids=name)
 def test_one_past_the_range_of_any_field_is_not_sent(row: Row, field: str) -> None:
     wire = next(f.wire for f in row.fields if f.name == field)
