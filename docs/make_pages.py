@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from firmware_protocol.duomag import spec as duomag
+from firmware_protocol.magpro import spec as magpro
 from firmware_protocol.magstim import spec as magstim
+from firmware_protocol.table import Direction
 from sim_device import settings
 from sim_device.duomag_settings import DuomagSettings
 from sim_device.entry import MODELS
 from sim_device.fault_kinds import FRAME_KINDS, KINDS, RX, Kind
+from sim_device.magpro_settings import MagproSettings
 from sim_device.magstim_settings import BistimSettings, Magstim200Settings, RapidSettings
 from tmsctl.safety import catalogue, guidelines
 from tmsctl.safety.coils import COILS
@@ -223,6 +226,17 @@ SECTIONS: Final[dict[str, dict[str, Callable[[], str]]]] = {
         "steps": lambda: _grid(duomag.STEP_HEAD, duomag.steps()),
         "status": lambda: _grid(duomag.STATUS_HEAD, duomag.status()),
         "settings": lambda: _own_settings(DuomagSettings),
+    },
+    "magpro.md": {
+        "examples": lambda: _grid(magpro.EXAMPLE_HEAD, magpro.examples()),
+        "commands": lambda: _grid(magpro.COMMAND_HEAD, magpro.commands()),
+        "command_fields": lambda: _grid(magpro.FIELD_HEAD, magpro.fields(Direction.TO_DEVICE)),
+        "replies": lambda: _grid(magpro.REPLY_HEAD, magpro.replies()),
+        "reply_fields": lambda: _grid(magpro.FIELD_HEAD, magpro.fields(Direction.TO_HOST)),
+        "numbers": lambda: _grid(magpro.NUMBER_HEAD, magpro.numbers()),
+        "indices": lambda: _grid(magpro.INDEX_HEAD, magpro.indices()),
+        "abilities": lambda: _grid(magpro.ABILITY_HEAD, magpro.abilities()),
+        "settings": lambda: _own_settings(MagproSettings),
     },
     "emulator.md": {"settings": _settings, "frames": _frames, "faults": _faults},
     "magstim.md": {

@@ -52,10 +52,16 @@ MODELS: Final[dict[str, Model]] = {
         make_rapid, RapidSettings, MAGSTIM_KINDS, "is a Magstim Rapid² or Super Rapid²: trains"
     ),
     "magpro-r30": Model(
-        magpro_firmware.make, R30Settings, magpro_firmware.KINDS, "MagVenture MagPro R30"
+        magpro_firmware.make,
+        R30Settings,
+        magpro_firmware.KINDS,
+        "is a MagVenture MagPro R30: 30 Hz",
     ),
     "magpro-x100": Model(
-        magpro_firmware.make, X100Settings, magpro_firmware.KINDS, "MagVenture MagPro X100"
+        magpro_firmware.make,
+        X100Settings,
+        magpro_firmware.KINDS,
+        "is a MagVenture MagPro X100: 100 Hz, bursts",
     ),
     "duomag-xt": Model(duomag_xt, DuomagSettings, Duomag.kinds, "is a Deymed DuoMAG XT"),
 }
