@@ -25,13 +25,14 @@ class Settings:
     limits: Limits
     protocol_folders: tuple[Path, ...]
     cpu: int | None
+    record: Path | None  # folder of recordings
 
 
 _KEYS: Final[dict[str, dict[str, type]]] = {
     "paths": {"runtime": str, "state": str},
     "device": {"driver": str, "url": str, "serial": str},
     "protocols": {"folders": list},
-    "guard": {"supervise": bool, "cpu": int},
+    "guard": {"supervise": bool, "cpu": int, "record": str},
 }
 _NEEDED = (("device", "driver"), ("device", "url"))
 
@@ -69,6 +70,7 @@ def read(path: Path) -> Settings:
     folders = tables["protocols"].get("folders", [])
     assert isinstance(folders, list)
     cpu = tables["guard"].get("cpu")
+    record = tables["guard"].get("record")
     serial = tables["device"].get("serial")
     return Settings(
         runtime=Path(str(tables["paths"].get("runtime", "/run/tmsctl"))),
@@ -78,4 +80,5 @@ def read(path: Path) -> Settings:
         limits=limits,
         protocol_folders=tuple(Path(str(folder)) for folder in folders),
         cpu=cpu if isinstance(cpu, int) else None,
+        record=None if record is None else Path(str(record)),
     )
