@@ -40,6 +40,9 @@ class DriverInfo:
     lease_max_us: int  # longest pulse block handed to the device at once
     lead_us: int  # a block must reach the driver this long before its first pulse
     hello_after_us: int  # a connect attempt is repeated this often
+    status_age_us: int  # how old its newest status may get; the rule `status-age` holds it to that
+    dead_man_us: int | None  # from the host's last word to disarmed; None: it carries on
+    checks_frames: bool  # may the self-test send it a damaged frame, to see that it is ignored
 
 
 class Outcome(enum.Enum):
@@ -76,9 +79,20 @@ class Envelope(NamedTuple):
     mso_max_pct: int
     interval_min_us: int
     block_pulses_max: int
-    block_max_us: int
+    block_max_us: int  # first pulse to last; 0: one burst, or one pulse, at a time
     coil_max_dc: int
-    recharge_us_per_pct: int
+    recharge_us: tuple[int, ...]  # from pulse to pulse at 0, 1, ... 100 %MSO
+    block_rest_us: int  # from the last pulse of a block to the first of the next one
+
+    def within(self, site: Envelope) -> Envelope:
+        """What both allow."""
+        return self._replace(
+            mso_max_pct=min(self.mso_max_pct, site.mso_max_pct),
+            interval_min_us=max(self.interval_min_us, site.interval_min_us),
+            block_pulses_max=min(self.block_pulses_max, site.block_pulses_max),
+            block_max_us=min(self.block_max_us, site.block_max_us),
+            coil_max_dc=min(self.coil_max_dc, site.coil_max_dc),
+        )
 
 
 class LinkUp(NamedTuple):
@@ -132,8 +146,8 @@ class PulseSeen(NamedTuple):
     pulse_count: int
     block_id: int
     place: int
-    mso_permille: int
-    didt_a_per_us: int
+    mso_permille: int  # what it is set to, where the device does not tell what it delivered
+    didt_a_per_us: int  # 0: the device does not tell
 
 
 class BlockEnded(NamedTuple):
@@ -241,6 +255,10 @@ class Stimulator(Protocol):
 
     info: DriverInfo
 
+    @property
+    def wake_at(self) -> BootUs | None:
+        """When `poll` has something to send, however quiet the line: a pulse of the host's time."""
+
     def fileno(self) -> int:
         """Readable when `poll` has something to do; -1 while the port is closed."""
 
@@ -262,6 +280,9 @@ class Stimulator(Protocol):
     def fire(self, permit: Permit, now: BootUs) -> Ticket:
         """Hand one block to the device. Never repeated, whatever the answer."""
 
+    def refuses(self, block: PulseBlock) -> str:
+        """Why this device never takes such a block, in one clause; empty when it can."""
+
     def stop(self, now: BootUs) -> None:
         """By every means of the device: no more pulses. Repeated until the status shows it."""
 
@@ -271,7 +292,7 @@ class Stimulator(Protocol):
     def probe_bad_frame(self, now: BootUs) -> None:
         """For the self-test: send one frame that would arm, but with a wrong checksum.
 
-        A device that works as it should does nothing and answers nothing.
+        A device that works as it should does nothing. Never called unless `info.checks_frames`.
         """
 
     def close(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from drivers.contract import DriverEvent, Permit, Stimulator, Ticket
+from drivers.contract import DriverEvent, Permit, PulseBlock, Stimulator, Ticket
 from drivers.transport.recorder import Sink
 from firmware_protocol import recording
 from firmware_protocol.quantities import BootUs, PercentMso
@@ -46,6 +46,10 @@ class RecordedStimulator:
         self._inner, self._notes = inner, notes
         self._newest = BootUs(0)
 
+    @property
+    def wake_at(self) -> BootUs | None:
+        return self._inner.wake_at
+
     def fileno(self) -> int:
         return self._inner.fileno()
 
@@ -79,6 +83,9 @@ class RecordedStimulator:
             f"{permit.start_at} {permit.expires_at} {permit.use_before}",
         )
         return self._inner.fire(permit, now)
+
+    def refuses(self, block: PulseBlock) -> str:
+        return self._inner.refuses(block)
 
     def stop(self, now: BootUs) -> None:
         self._notes.called(now, "stop")

@@ -10,12 +10,17 @@ from io import RawIOBase
 from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
+from sim_device import magpro_firmware
 from sim_device.control import USAGE, Control, ctl
 from sim_device.device import Device, DeviceClock, Log
 from sim_device.duomag_firmware import Duomag, duomag_xt
 from sim_device.duomag_settings import DuomagSettings
 from sim_device.fault_rules import faults_help, load_rules
 from sim_device.faults import Rule
+from sim_device.magpro_settings import R30Settings, X100Settings
+from sim_device.magstim_core import MAGSTIM_KINDS
+from sim_device.magstim_models import make_200, make_bistim, make_rapid
+from sim_device.magstim_settings import BistimSettings, Magstim200Settings, RapidSettings
 from sim_device.ports import Port, PtyPort, TcpPort
 from sim_device.realtime import Ending, boot_us, make_log, run
 from sim_device.settings import Physics, Settings, SetupError, parse_settings, settings_help
@@ -36,6 +41,21 @@ class Model(NamedTuple):
 MODELS: Final[dict[str, Model]] = {
     "tmslink": Model(
         Firmware, Settings, Firmware.kinds, "speaks tmslink, the project's own open protocol"
+    ),
+    "magstim-200": Model(
+        make_200, Magstim200Settings, MAGSTIM_KINDS, "is a Magstim 200²: single pulses"
+    ),
+    "magstim-bistim": Model(
+        make_bistim, BistimSettings, MAGSTIM_KINDS, "is a Magstim BiStim²: pairs of pulses"
+    ),
+    "magstim-rapid": Model(
+        make_rapid, RapidSettings, MAGSTIM_KINDS, "is a Magstim Rapid² or Super Rapid²: trains"
+    ),
+    "magpro-r30": Model(
+        magpro_firmware.make, R30Settings, magpro_firmware.KINDS, "MagVenture MagPro R30"
+    ),
+    "magpro-x100": Model(
+        magpro_firmware.make, X100Settings, magpro_firmware.KINDS, "MagVenture MagPro X100"
     ),
     "duomag-xt": Model(duomag_xt, DuomagSettings, Duomag.kinds, "is a Deymed DuoMAG XT"),
 }

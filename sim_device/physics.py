@@ -32,6 +32,17 @@ COILS: Final[dict[int, CoilKind]] = {
     2: CoilKind("double cone", 84.37),
     3: CoilKind("figure-8 50 mm", 97.59),
     4: CoilKind("figure-8 120 mm, bent", 102.93),
+    # Coils of a MagPro, by the type that it tells. Those marked take the value of their sister.
+    56: CoilKind("Cool-B35", 141.28),
+    60: CoilKind("Cool-B65", 149.77),
+    62: CoilKind("MCF-B65", 147.86),
+    63: CoilKind("MCF-P-B65", 147.86),  # MCF-B65
+    64: CoilKind("Cool-B65 A/P", 149.77),  # Cool-B65
+    72: CoilKind("C-B60", 155.40),
+    73: CoilKind("C-B70", 146.52),
+    81: CoilKind("MC-125", 151.67),
+    82: CoilKind("MC-B70", 155.33),
+    86: CoilKind("D-B80", 146.44),
 }
 
 

@@ -21,6 +21,7 @@ from drivers.contract import (
     Maturity,
     Outcome,
     Permit,
+    PulseBlock,
     PulseSeen,
     StopClass,
     Ticket,
@@ -39,6 +40,9 @@ INFO: Final = DriverInfo(
     lease_max_us=45 * SECOND,
     lead_us=wire.LEAD_MIN_US + 20 * MS,
     hello_after_us=200 * MS,
+    status_age_us=60 * MS,
+    dead_man_us=wire.DEAD_MAN_US,
+    checks_frames=True,
 )
 REPLY_WITHIN_US: Final = 40 * MS
 SILENCE_MAX_US: Final = 500 * MS
@@ -61,6 +65,7 @@ class TmslinkStimulator:
     """One device on one line, found again after every loss."""
 
     info = INFO
+    wake_at: BootUs | None = None  # the device times every pulse
 
     def __init__(self, open_port: Callable[[], Transport], site: Envelope) -> None:
         """`site`: limits of this installation; the device is told to keep to them as well."""
@@ -133,6 +138,9 @@ class TmslinkStimulator:
             mso_pct=block.mso.value,
         )
         return self._ask(train, now)
+
+    def refuses(self, block: PulseBlock) -> str:
+        return ""  # its limits say all
 
     def stop(self, now: BootUs) -> None:
         if self._port is None:
@@ -307,7 +315,11 @@ class TmslinkStimulator:
                     boot_count=identity.boot_count,
                     coil_type=identity.coil_type,
                 ),
-                Envelope(*limits),
+                Envelope(
+                    *limits[:-1],
+                    recharge_us=tuple(limits.recharge_us_per_pct * pct for pct in range(101)),
+                    block_rest_us=0,
+                ),
             )
         )
 

@@ -41,7 +41,7 @@ from tmsctl.safety.rules import PERMIT
 START = BootUs(1_000 * SECOND)
 CYCLE_US = 10 * MS
 PER_BYTE_US = 11  # 921600 baud
-SITE = Envelope(60, 10_000, 1_000, 60_000_000, 410, 0)
+SITE = Envelope(60, 10_000, 1_000, 60_000_000, 410, (), 0)
 MSO = PercentMso(5)
 
 
@@ -98,6 +98,9 @@ class Bench:
     def silence(self, duration_us: int) -> None:
         """The host listens, but does not beat."""
         end = self.now + duration_us
+        while (at := self.driver.wake_at) is not None and at <= end:
+            self.port.advance(max(at, self.port.now_us), self._listen)
+            self._listen(max(at, self.now))
         self.port.advance(end, self._listen)
         self._listen(end)
 
@@ -157,7 +160,8 @@ class Bench:
             week_pulses=0,
             all_sent_since=BootUs(0),
             settled_at=BootUs(0),
-            recharge_us_per_pct=0,
+            recharge_us=0,
+            rest_us=0,
         )
         permit = mint(Armed(block.mso, self.now), PERMIT, request, self.now)
         assert isinstance(permit, Permit)

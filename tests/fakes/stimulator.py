@@ -43,9 +43,12 @@ PATIENCE = 100
 """Cycles that a test waits for a block, so that a guard that never fires ends it."""
 
 LEAD_US = 20 * MS
-INFO = DriverInfo("fake", StopClass.NATIVE_LEASE, Maturity.EXPERIMENTAL, "", 100 * MS, LEAD_US, 0)
+INFO = DriverInfo(
+    "fake", StopClass.NATIVE_LEASE, Maturity.EXPERIMENTAL, "", 100 * MS, LEAD_US, 0, 60 * MS,
+    50 * MS, True,
+)  # fmt: skip
 IDENTITY = Identity("Fake", "F1", "1.0", 7, 1)
-ENVELOPE = Envelope(100, 10 * MS, 1_000, 60 * SECOND, 410, 0)
+ENVELOPE = Envelope(100, 10 * MS, 1_000, 60 * SECOND, 410, (0,) * 101, 0)
 STATUS = DeviceStatus(START, DeviceState.IDLE, "", "", 50, 500, 300, 250, 40, 0, 0, 1)
 SESSION = 3
 
@@ -109,9 +112,14 @@ class FakeStimulator:
 
     def __init__(self) -> None:
         self.info = INFO
+        self.wake_at: BootUs | None = None
+        self.refused_shapes = ""  # why it never takes a block
         self.calls: list[Call] = []
         self.events: list[DriverEvent] = []
         self.ticket = Ticket(0)  # of the newest command
+
+    def refuses(self, block: PulseBlock) -> str:
+        return self.refused_shapes
 
     def fileno(self) -> int:
         return -1

@@ -20,7 +20,8 @@ REQUEST = ASKED._replace(
     granted_pulses=3_000,
     day_pulses=0,
     week_pulses=0,
-    recharge_us_per_pct=0,
+    recharge_us=0,
+    rest_us=0,
 )
 
 __all__ = ["FACTS", "MSO", "NOW", "REQUEST", "STATUS", "rule_of", "with_facts", "with_request"]

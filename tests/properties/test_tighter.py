@@ -103,7 +103,8 @@ def a_request(draw: random.Random, limits: Limits) -> Request:
         sent=some_sent(draw, limits.train_gap_min_us),
         all_sent_since=BootUs(START - draw.choice((59, 60, 61)) * SECOND),
         settled_at=BootUs(START + draw.choice((-SECOND, 0, 0, 1))),
-        recharge_us_per_pct=draw.choice((0, 200, 1_000)),
+        recharge_us=draw.choice((0, 10_000, 50_000)),
+        rest_us=draw.choice((0, 500_000)),
     )
 
 
@@ -255,7 +256,7 @@ def check_pairs(seed: int, pairs: int, run: Callable[[random.Random, Limits], An
 def test_a_tighter_limit_admits_no_plan_that_a_looser_one_refuses() -> None:
     def run(draw: random.Random, limits: Limits) -> tuple[Check, ...]:
         exceeds, by_emg = an_exception(draw), draw.random() < 0.7
-        recharge = draw.choice((None, 200, 1_000))
+        recharge = draw.choice((None, 10_000, 50_000))
         return check_plan(a_plan(draw), limits, recharge, by_emg, exceeds, draw.choice(("", "A")))
 
     seen = check_pairs(13, PAIRS // 3, run)

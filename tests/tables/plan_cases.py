@@ -84,7 +84,7 @@ def asked(
     site: Mapping[str, int] | None = None,
     by_emg: bool = True,
     reviewer: str = "A. Clinician, 2026-05-01",
-    recharge: int | None = 200,
+    recharge: int | None = 10_000,
 ) -> PlanAsked:
     limits = session_limits(site_limits(site or {}), exceeds or {})
     return PlanAsked(view, limits, recharge, by_emg, exceeds or {}, reviewer)
@@ -132,11 +132,11 @@ LIMIT_CASES = (
     ok("interval", plan(theta(0, 2, 60_000)), ["theta-burst"]),  # between two bursts
     bad("interval", plan(theta(0, 2, 59_999)), ["theta-burst"]),
     ok("interval", plan()),
-    ok("recharge", plan(train(0, 2, 100_000)), recharge=2_000),
-    bad("recharge", plan(train(0, 2, 100_000)), recharge=2_001),
-    ok("recharge", plan(theta()), recharge=400),
-    bad("recharge", plan(theta()), recharge=401),
-    ok("recharge", plan(), recharge=65_535),
+    ok("recharge", plan(train(0, 2, 100_000)), recharge=100_000),
+    bad("recharge", plan(train(0, 2, 100_000)), recharge=100_001),
+    ok("recharge", plan(theta()), recharge=20_000),
+    bad("recharge", plan(theta()), recharge=20_001),
+    ok("recharge", plan(), recharge=3_000_000),
     ok("recharge", plan(train(0, 2, 100_000)), recharge=None),
     ok("rate-1s", plan(train(0, 21, 50_000))),
     bad("rate-1s", plan(train(0, 21, 47_619))),

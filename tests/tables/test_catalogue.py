@@ -127,6 +127,7 @@ NO_RULES = {
     "mt-missing": "a number that a person typed",
     "mt-out-of-range": "a number that a person typed",
     "newer-cause": "a question of order: look, then acknowledge",
+    "device-cannot": "what the connected device is able to do; asked before anything is armed",
     "no-device": "a fact of the link; nothing can be delivered without a device",
     "no-session": "a question of order",
     "not-loaded": "a question of order",

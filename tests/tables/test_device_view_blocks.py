@@ -64,6 +64,12 @@ def test_every_pulse_is_a_strangers_while_no_block_is_under_way(loaded: bool) ->
     assert seen.view.last_realised == 503
 
 
+def test_without_a_lost_frame_the_first_report_that_counts_two_names_a_stranger() -> None:
+    seen = under_way(block(4, 1))
+    seen.pulse(1, 42)
+    assert seen.view.strangers == 1
+
+
 def test_a_place_that_does_not_rise_is_a_strangers() -> None:
     seen = under_way(block(4, 1))
     for place in (0, 1):

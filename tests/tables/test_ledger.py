@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -97,6 +97,11 @@ def book(tmp_path: Path) -> Iterator[Book]:
 def test_a_patient_without_a_session_has_had_nothing(book: Book) -> None:
     book.done(book.session("P2"), NOW)
     assert book.history() == PatientDose(0, 0, None)
+
+
+def test_a_day_and_a_week_are_as_long_as_they_are() -> None:
+    assert timedelta(microseconds=DAY_US) == timedelta(days=1)
+    assert timedelta(microseconds=WEEK_US) == timedelta(weeks=1)
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ PINNED = {
     "confirm_age_max_us": ("us", None, 10_000_000, 10_000_000, True, False),
     "self_test_age_max_us": ("us", None, 86_400_000_000, 86_400_000_000, True, False),
     "armed_idle_max_us": ("us", None, 60_000_000, 60_000_000, True, False),
-    "status_age_max_us": ("us", None, 60_000, 60_000, True, False),
+    "status_age_max_us": ("us", None, 60_000, 250_000, True, False),
     "service_age_max_us": ("us", None, 1_000_000, 1_000_000, True, False),
     "cycle_gap_max_us": ("us", None, 40_000, 40_000, True, False),
     "arming_max_us": ("us", None, 4_000_000, 4_000_000, True, False),

@@ -64,7 +64,7 @@ ACTIONS = {
     **dict.fromkeys(("presence-lost", "armed-idle", "missed-pulses"), Action.DISARM),
     **dict.fromkeys(("unresolved", "link-doubt"), Action.HOLD),
     **dict.fromkeys(("rate", "minute-unknown", "energy", "settle"), Action.HOLD),
-    **dict.fromkeys(("train-rest", "train-gap"), Action.HOLD),
+    **dict.fromkeys(("block-rest", "train-rest", "train-gap"), Action.HOLD),
     **dict.fromkeys(("not-confirmed", "confirmation-old", "self-test"), Action.HOLD),
     "ledger-counter": Action.HOLD,
 }
@@ -189,7 +189,8 @@ NUMBERS: tuple[tuple[Facts | Request | ArmRequest, str, str], ...] = (
     (request(sent=sent(14_999_999, 10_999_999, 6_999_999, 4_999_999)), "4999999", "5000000"),
     (request(block=block(bursts=2, period_us=10_000_001)), "10000001", "10000000"),
     (request(block=block(bursts=1, per_burst=3, interval_us=19_999)), "19999", "20000"),
-    (request(recharge_us_per_pct=2_001), "100000", "100050"),
+    (request(recharge_us=100_001), "100000", "100001"),
+    (request(sent=sent(499_999), rest_us=500_000), "499999", "500000"),
     (request(block=TWENTY, sent=sent(49_999)), "21 ", "20 "),
     (request(session_pulses=4_991), "5001", "5000"),
     (request(day_pulses=5_891), "6001", "6000"),
@@ -352,7 +353,7 @@ def test_each_rule_tells_its_present_value() -> None:
         "interval": 100_000, "recharge": 100_000, "train-length": 900_000, "session-pulses": 110,
         "day-pulses": 310, "week-pulses": 410, "rate": 10, "minute-unknown": 3_600_100_000,
         "energy": 630, "settle": 0,
-        "train-rest": None, "train-gap": None,
+        "block-rest": None, "train-rest": None, "train-gap": None,
     }  # fmt: skip
     assert readings(CONFIRMED) == {
         "not-confirmed": 0, "confirmation-old": 2_000_000, "self-test": 3_600_000_000,

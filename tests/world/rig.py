@@ -30,7 +30,7 @@ from tmsctl.stimulation.protocol import load_library
 
 LIBRARY = load_library()
 START = BootUs(1_000 * SECOND)
-SITE = Envelope(100, 10_000, 1_000, 60_000_000, 410, 0)
+SITE = Envelope(100, 10_000, 1_000, 60_000_000, 410, (), 0)
 
 
 def compiled(protocol: str, mt_pct: int = 50) -> Plan:
@@ -151,6 +151,9 @@ class Rig:
     def advance(self, to: int) -> None:
         """Device and line go on; the guard takes bytes as they arrive but runs no cycle."""
         TOTAL.bench_us += to - self.now
+        while (at := self.driver.wake_at) is not None and at <= to:
+            self.port.advance(max(at, self.port.now_us), self._listen)
+            self._listen(max(at, self.now))
         self.port.advance(to, self._listen)
         self.now = BootUs(to)
 

@@ -141,8 +141,15 @@ class World:
 
     def _advance(self, to: int) -> None:
         guard = self.guard
-        listens = guard is not None and self.now >= guard.awake_at
-        self.port.advance(to, self._listen if listens else None)
+        if guard is None or self.now < guard.awake_at:
+            self.port.advance(to, None)
+        else:
+            driver = guard.guard.driver
+            while (at := driver.wake_at) is not None and at + self.booted_at <= to:
+                at = BootUs(max(at + self.booted_at, self.port.now_us))
+                self.port.advance(at, self._listen)
+                self._listen(at)
+            self.port.advance(to, self._listen)
         self.now = to
 
     def _listen(self, at: int) -> None:

@@ -14,6 +14,7 @@ from typing import Final
 from drivers.contract import Envelope, Permit, Stimulator
 from firmware_protocol.quantities import MS, BootUs
 from tmsctl.guard.device_view import DeviceView
+from tmsctl.guard.pieces import cannot
 from tmsctl.guard.playback import Intent, OpenBlock, Playback
 from tmsctl.guard.report import Reporter
 from tmsctl.guard.self_test import SelfTest
@@ -190,18 +191,22 @@ class Guard:
         if not 0 <= load.first_pulse < plan.pulses:
             self.report.refuse(load, "wrong-position", f"the plan has {plan.pulses} pulses")
             return
+        lease_max_us = min(self.driver.info.lease_max_us, envelope.block_max_us)
+        why_not = cannot(plan, load.first_pulse, lease_max_us, envelope, self.driver.refuses)
+        if why_not:
+            self.report.refuse(load, "device-cannot", why_not)
+            return
         self._unload()
         self.device.seen = PulseTimes(limits.train_gap_min_us)
         self._sent = self._sent.with_gap(limits.train_gap_min_us)
-        info = self.driver.info
         self.play = Playback(
             plan=plan,
             session_no=load.session_no,
             limits=tightened(limits, plan),
             position=load.first_pulse,
-            lease_max_us=min(info.lease_max_us, envelope.block_max_us),
+            lease_max_us=lease_max_us,
             pulses_max=envelope.block_pulses_max,
-            lead_us=info.lead_us,
+            lead_us=self.driver.info.lead_us,
             sent=self._sent,
             day_pulses=load.day_pulses,
             week_pulses=load.week_pulses,

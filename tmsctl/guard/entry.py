@@ -6,7 +6,6 @@ import argparse
 import fcntl
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from drivers import registry
@@ -25,7 +24,7 @@ from tmsctl.guard.settings import Settings, SettingsError, read
 from tmsctl.guard.sockets import ServiceSocket, StopSocket
 from tmsctl.ipc.messages import settings_mark
 from tmsctl.ipc.notify import notify
-from tmsctl.safety.limits import Limits
+from tmsctl.safety.limits import Limits, device_limits
 from tmsctl.stimulation.protocol import ProtocolFileError, load_library
 
 
@@ -71,35 +70,39 @@ def device_envelope(limits: Limits) -> Envelope:
         block_pulses_max=1_000,
         block_max_us=60_000_000,
         coil_max_dc=limits.coil_max_dc,
-        recharge_us_per_pct=0,
+        recharge_us=(),  # only the device knows
+        block_rest_us=0,
     )
 
 
-def _driver(settings: Settings, wrap: Callable[[Transport], Transport]) -> Stimulator:
-    return registry.make(settings.driver, settings.url, device_envelope(settings.limits), wrap)
+def _driver(settings: Settings, wrap: registry.Wrap) -> Stimulator:
+    place = registry.Place(
+        settings.url, device_envelope(settings.limits), realtime.wall_seconds(), wrap
+    )
+    return registry.make(registry.find(settings.driver), place, settings.options)
 
 
 def _recorded(settings: Settings, flight: FlightRecorder, kept: Recording | None) -> Stimulator:
     """The driver. The flight recorder has its bytes; a recording has its calls as well."""
 
-    def wrap(inner: Transport) -> Transport:
+    def noted(inner: Transport) -> Transport:
         return RecordingTransport(inner, realtime.now, flight.records.append)
 
     if kept is None:
-        return _driver(settings, wrap)
+        return _driver(settings, noted)
     notes = CallNotes(kept.note)
-    return RecordedStimulator(
-        _driver(
-            settings, lambda inner: RecordingTransport(wrap(inner), realtime.now, notes.passed)
-        ),
-        notes,
-    )
+
+    def noted_twice(inner: Transport) -> Transport:
+        return RecordingTransport(noted(inner), realtime.now, notes.passed)
+
+    return RecordedStimulator(_driver(settings, noted_twice), notes)
 
 
 def _facts(settings: Settings) -> dict[str, str]:
-    """What a reader of the recording has to know."""
+    """What a reader of the recording has to know, and who plays it again."""
     facts = {"driver": settings.driver, "url": settings.url, "clock": "CLOCK_BOOTTIME, us"}
-    return facts if settings.serial is None else facts | {"serial": settings.serial}
+    facts |= {} if settings.serial is None else {"serial": settings.serial}
+    return facts | {f"option.{name}": str(value) for name, value in settings.options.items()}
 
 
 def _safe_off(settings: Settings) -> int:
@@ -130,10 +133,11 @@ def _guard(settings: Settings, mark: int, linger_s: float | None) -> int:
     kept = None if settings.record is None else start_recording(settings.record, _facts(settings))
     driver = _recorded(settings, flight, kept)
     stop, service = StopSocket(runtime / "stop.sock"), ServiceSocket(runtime / "guard.sock", mark)
+    limits = device_limits(settings.limits, driver.info.status_age_us)
     guard = Guard(
         driver,
-        settings.limits,
-        lambda load, envelope: plan_for(load, library, settings.limits, envelope),
+        limits,
+        lambda load, envelope: plan_for(load, library, limits, envelope),
         settings.serial,
         realtime.now(),
         all_sent_since,

@@ -35,7 +35,7 @@ def plan_for(
     for check in check_plan(
         plan,
         limits,
-        envelope.recharge_us_per_pct,
+        envelope.recharge_us[plan.mso.value],
         bool(load.by_emg),
         protocol.exceeds,
         protocol.reviewer,

@@ -81,7 +81,9 @@ class Runtime:
             ready = self._wait(timer)
             woken_at = now()
             stopped_by = stop.read() if stop.fileno() in ready else None
-            if stopped_by is None and guard.driver.fileno() in ready:
+            wake_at = guard.driver.wake_at
+            due = wake_at is not None and woken_at >= wake_at
+            if stopped_by is None and (due or guard.driver.fileno() in ready):
                 guard.listen(woken_at)
             if ready.intersection(service.filenos):
                 service.accept()
@@ -113,7 +115,13 @@ class Runtime:
             for fileno in wanted:
                 self._poller.register(fileno, select.POLLIN)
             self._polled = wanted
-        return {fileno for fileno, _ in self._poller.poll()}
+        return {fileno for fileno, _ in self._poller.poll(self._timeout_ms())}
+
+    def _timeout_ms(self) -> float | None:
+        """Until a pulse that the host times; the kernel waits in whole milliseconds, rounded up,
+        so the last one is spun away by coming back at once."""
+        wake_at = self._guard.driver.wake_at
+        return None if wake_at is None else max(0, wake_at - now()) // MS
 
     def _after(self, passed: int, at: BootUs, late_us: int) -> None:
         """Bookkeeping of a completed cycle; the watchdog is fed here and nowhere else."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Final
 
-from drivers.contract import DeviceState, Stimulator
+from drivers.contract import DeviceState, Stimulator, StopClass
 from firmware_protocol.quantities import MS, SECOND, BootUs, PercentMso
 from tmsctl.guard.device_view import DeviceView
 from tmsctl.ipc.messages import SelfTested, SelfTestState
@@ -19,12 +19,16 @@ MSO: Final = PercentMso(1)
 STEP_MAX_US: Final = 2 * SECOND
 """A device that does not show the awaited state by then has failed the step."""
 
-DEAD_MAN_SEEN_US: Final = 150 * MS
-"""50 ms of the device, and what a busy computer may take to see it."""
+DEAD_MAN_GRACE_US: Final = 100 * MS
+"""Beyond the device's dead-man: what a busy computer may take to see it."""
 
 STOP_SEEN_US: Final = 150 * MS
 QUIET_US: Final = 100 * MS
 """A damaged frame that were obeyed would show in the status long before."""
+
+NOT_PROVEN, PROVEN, NO_SUCH = 0, 1, 2
+"""Of one proof; a device that has no such barrier says so, and its driver states what that means:
+`StopClass`."""
 
 _ENERGISED = (DeviceState.ARMING, DeviceState.READY)
 _DISARMED = (DeviceState.IDLE, DeviceState.LATCHED)
@@ -42,7 +46,7 @@ class SelfTest:
         self._passed_at: BootUs | None = None
         self._life: tuple[str, int] | None = None
         self._script: _Script | None = None
-        self._proofs = {"dead_man": 0, "stop": 0, "bad_frame": 0}
+        self._proofs = {"dead_man": NOT_PROVEN, "stop": NOT_PROVEN, "bad_frame": NOT_PROVEN}
         self._measured: list[str] = []
 
     @property
@@ -67,7 +71,12 @@ class SelfTest:
         if not self._device.known:
             return "no-device", "the stimulator of this place does not answer"
         self._state, self._passed_at, self._life = SelfTestState.NONE, None, self._device.life
-        self._proofs = dict.fromkeys(self._proofs, 0)
+        info = self._driver.info
+        self._proofs = {
+            "dead_man": NOT_PROVEN if info.dead_man_us is not None else NO_SUCH,
+            "stop": NOT_PROVEN,
+            "bad_frame": NOT_PROVEN if info.checks_frames else NO_SUCH,
+        }
         self._measured = []
         self._script = self._prove(now)
         next(self._script)
@@ -95,6 +104,10 @@ class SelfTest:
     # -- the proofs --------------------------------------------------------------------------
 
     def _prove(self, now: BootUs) -> _Script:
+        if not self._driver.info.checks_frames:
+            self._measured.append("damaged frames are not tried on this device")
+        if self._driver.info.dead_man_us is None:
+            self._measured.append("it has no dead-man")
         for proof in (self._bad_frame, self._dead_man, self._stop):
             failed = yield from proof(now)
             if failed:
@@ -106,27 +119,35 @@ class SelfTest:
         return ""
 
     def _bad_frame(self, now: BootUs) -> _Script:
+        if not self._driver.info.checks_frames:
+            return ""
         self._driver.probe_bad_frame(now)
         end = now + QUIET_US
         while now < end:
             now = yield True
             if self._shows(_ENERGISED):
                 return "the device armed on a damaged frame"
-        self._proofs["bad_frame"] = 1
+        self._proofs["bad_frame"] = PROVEN
         self._measured.append("damaged frame ignored")
         return ""
 
     def _dead_man(self, now: BootUs) -> _Script:
+        """A device that speaks only when it is asked is asked once its time is over."""
+        dead_man_us = self._driver.info.dead_man_us
+        if dead_man_us is None:
+            return ""
         failed = yield from self._arm(now)
         if failed:
             return failed
+        speaks_when_asked = self._driver.info.stop_class is not StopClass.NATIVE_LEASE
         last_beat_at = yield True
         now = yield True
         while not self._shows(_DISARMED):
-            if now - last_beat_at > DEAD_MAN_SEEN_US:
-                return f"still armed {(now - last_beat_at) // MS} ms after the last beat"
-            now = yield False
-        self._proofs["dead_man"] = 1
+            silent_us = now - last_beat_at
+            if silent_us > dead_man_us + DEAD_MAN_GRACE_US:
+                return f"still armed {silent_us // MS} ms after the last beat"
+            now = yield speaks_when_asked and silent_us > dead_man_us
+        self._proofs["dead_man"] = PROVEN
         self._measured.append(f"dead-man within {(now - last_beat_at) // MS} ms")
         self._driver.acknowledge(now)
         return ""
@@ -141,7 +162,7 @@ class SelfTest:
             if now - stopped_at > STOP_SEEN_US:
                 return f"still armed {(now - stopped_at) // MS} ms after STOP"
             now = yield True
-        self._proofs["stop"] = 1
+        self._proofs["stop"] = PROVEN
         self._measured.append(f"STOP within {(now - stopped_at) // MS} ms")
         self._driver.acknowledge(now)
         return ""

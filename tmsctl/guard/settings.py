@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,6 +23,7 @@ class Settings:
     driver: str
     url: str
     serial: str | None
+    options: Mapping[str, object]  # of the driver, unread
     limits: Limits
     protocol_folders: tuple[Path, ...]
     cpu: int | None
@@ -30,7 +32,7 @@ class Settings:
 
 _KEYS: Final[dict[str, dict[str, type]]] = {
     "paths": {"runtime": str, "state": str},
-    "device": {"driver": str, "url": str, "serial": str},
+    "device": {"driver": str, "url": str, "serial": str, "options": dict},
     "protocols": {"folders": list},
     "guard": {"supervise": bool, "cpu": int, "record": str},
 }
@@ -69,6 +71,8 @@ def read(path: Path) -> Settings:
         raise SettingsError(f"{path}: {error}") from error
     folders = tables["protocols"].get("folders", [])
     assert isinstance(folders, list)
+    options = tables["device"].get("options", {})
+    assert isinstance(options, dict)
     cpu = tables["guard"].get("cpu")
     record = tables["guard"].get("record")
     serial = tables["device"].get("serial")
@@ -77,6 +81,7 @@ def read(path: Path) -> Settings:
         driver=str(tables["device"]["driver"]),
         url=str(tables["device"]["url"]),
         serial=None if serial is None else str(serial),
+        options=options,
         limits=limits,
         protocol_folders=tuple(Path(str(folder)) for folder in folders),
         cpu=cpu if isinstance(cpu, int) else None,

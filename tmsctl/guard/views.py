@@ -16,8 +16,8 @@ from tmsctl.safety.machine import Armed, Arming
 if TYPE_CHECKING:
     from tmsctl.guard.core import Guard
 
-SLOWEST_RECHARGE_US_PER_PCT: Final = 1_000_000
-"""Of a device that has not told its own: no interval is long enough."""
+NEVER_US: Final = 10**12
+"""Recharge and rest of a device that has not told its own: no interval is long enough."""
 
 
 def facts_of(guard: Guard, gap_us: int, now: BootUs) -> Facts:
@@ -96,9 +96,8 @@ def request_of(guard: Guard, play: Playback, intent: Intent) -> Request:
         week_pulses=play.week_pulses,
         all_sent_since=guard.all_sent_since,
         settled_at=guard.settled_at,
-        recharge_us_per_pct=(
-            SLOWEST_RECHARGE_US_PER_PCT if envelope is None else envelope.recharge_us_per_pct
-        ),
+        recharge_us=NEVER_US if envelope is None else envelope.recharge_us[play.plan.mso.value],
+        rest_us=NEVER_US if envelope is None else envelope.block_rest_us,
     )
 
 

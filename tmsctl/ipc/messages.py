@@ -273,7 +273,7 @@ class PulseRecord(NamedTuple):
 
 @message(0x47, _TO_SERVICE, Effect.READ)
 class SelfTested(NamedTuple):
-    """How a self-test ended. All three proofs must be 1."""
+    """How a self-test ended. No proof may be 0; 2: this device has no such barrier."""
 
     boot_us: Annotated[int, U64, "CLOCK_BOOTTIME"]
     dead_man: Annotated[int, U8, "1: without beats the device disarmed by itself, and in time"]

@@ -61,7 +61,8 @@ class Request(NamedTuple):
     week_pulses: int  # of this patient in the 7 days before the session
     all_sent_since: BootUs  # from then on `sent` knows every pulse; before, another guard may have
     settled_at: BootUs  # when the capacitor has certainly reached the intensity
-    recharge_us_per_pct: int  # of the connected device
+    recharge_us: int  # of the connected device, from pulse to pulse at this intensity
+    rest_us: int  # of the connected device, from block to block
 
 
 class ArmRequest(NamedTuple):

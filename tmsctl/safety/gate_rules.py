@@ -61,10 +61,20 @@ def _interval(r: Request, lim: Limits) -> str | None:
 
 def _recharge(r: Request, _lim: Limits) -> str | None:
     """A pulse before the capacitor is full again is a weaker one, or none."""
-    shortest, needed = _shortest_us(r), r.recharge_us_per_pct * r.block.mso.value
-    if shortest is None or shortest >= needed:
+    shortest = _shortest_us(r)
+    if shortest is None or shortest >= r.recharge_us:
         return None
-    return f"{shortest} us from pulse to pulse, the device recharges in {needed} at {r.block.mso}"
+    return (
+        f"{shortest} us from pulse to pulse, the device recharges in {r.recharge_us} "
+        f"at {r.block.mso}"
+    )
+
+
+def _block_rest(r: Request, _lim: Limits) -> str | None:
+    since_us = _since_train_us(r)
+    if since_us is None or since_us >= r.rest_us:
+        return None
+    return f"{since_us} us after the block before, the device needs {r.rest_us}"
 
 
 def _times(r: Request) -> list[int]:
@@ -220,6 +230,8 @@ GATE: Final[tuple[GateRow, ...]] = (
             "energy_60s_max_j", _peak_j),
     GateRow("settle", "H02", Action.HOLD, _settle,
             "", lambda r: max(0, r.settled_at - r.start_at)),
+    GateRow("block-rest", "H33", Action.HOLD, _block_rest,
+            "", _since_train_us),
     GateRow("train-rest", "H32 H33", Action.HOLD, _train_rest,
             "train_rest_min_us", _since_train_us),
     GateRow("train-gap", "H05 H44", Action.HOLD, _train,

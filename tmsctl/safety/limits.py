@@ -87,7 +87,9 @@ TABLE: Final[tuple[LimitRow, ...]] = (
     _fixed("confirm_age_max_us", "us", 10_000_000, "A-12: consent at most 10 s old"),
     _fixed("self_test_age_max_us", "us", 86_400_000_000, "A-12, P-01: of the last 24 h"),
     _fixed("armed_idle_max_us", "us", 60_000_000, "A-13: disarm after 60 s without a pulse"),
-    _fixed("status_age_max_us", "us", 60_000, "A-12: device status at most 60 ms old"),
+    LimitRow("status_age_max_us", "us", None, 60_000, 250_000, True, False, False,
+             "A-12: device status at most 60 ms old; as old as its driver states for a device that "
+             "answers more slowly"),
     _fixed("service_age_max_us", "us", 1_000_000, "loss of tmsd noticed within 1 s"),
     _fixed("cycle_gap_max_us", "us", 40_000, "T-02: an overrun of more than 40 ms trips"),
     _fixed("arming_max_us", "us", 4_000_000, "100 %MSO at 10 ms a percent, with margin"),
@@ -211,6 +213,14 @@ def site_limits(settings: Mapping[str, object]) -> Limits:
             )
         values[name] = value
     return replace(GENERAL, **values)
+
+
+def device_limits(site: Limits, status_age_us: int) -> Limits:
+    """The site's limits for a device whose status can be kept no fresher than this.
+
+    ValueError when that is beyond the absolute layer.
+    """
+    return replace(site, status_age_max_us=max(site.status_age_max_us, status_age_us))
 
 
 def session_limits(site: Limits, exceeds: Mapping[str, int]) -> Limits:

@@ -25,7 +25,7 @@ _LOWER: Final = "Lower the intensity or measure the motor threshold again."
 def check_plan(
     plan: PlanView,
     limits: Limits,
-    envelope_recharge_us_per_pct: int | None,
+    recharge_us: int | None,
     by_emg: bool,
     exceeds: Mapping[str, int],
     reviewer: str,
@@ -34,9 +34,9 @@ def check_plan(
 
     `limits` are those of the session, with what the protocol `exceeds`; `reviewer` is the
     clinician of its file, empty when there is none. `by_emg`: the motor threshold was measured by
-    EMG; by eye it reads too high, and stricter rules hold. `envelope_recharge_us_per_pct` is the
-    connected device's; None while none has answered: then that check is left to the guard, which
-    loads no plan without a device.
+    EMG; by eye it reads too high, and stricter rules hold. `recharge_us` is the connected device's,
+    from pulse to pulse at the plan's intensity; None while none has answered: then that check is
+    left to the guard, which loads no plan without a device.
     """
     times = pulse_times(plan)
 
@@ -56,7 +56,7 @@ def check_plan(
         most("ceiling-mso", "mso_max_pct", plan.mso.value, _LOWER),
         _ceiling_mt(plan, limits),
         most("interval", "interval_min_us", shortest),
-        _recharge(plan, shortest, envelope_recharge_us_per_pct),
+        _recharge(plan, shortest, recharge_us),
         most("rate-1s", "pulses_1s_max", in_1s),
         most("rate-60s", "pulses_60s_max", in_60s),
         most("energy", "energy_60s_max_j", energy_j, _LOWER),
@@ -96,12 +96,11 @@ def _ceiling_mt(plan: PlanView, limits: Limits) -> Check:
     )
 
 
-def _recharge(plan: PlanView, shortest: int | None, us_per_pct: int | None) -> Check:
+def _recharge(plan: PlanView, shortest: int | None, needed: int | None) -> Check:
     source = "the connected device's own word"
-    if us_per_pct is None or shortest is None:
+    if needed is None or shortest is None:
         why = "two pulses" if shortest is None else "a device"
         return Check("recharge", True, False, f"nothing to compare without {why}", "", True, source)
-    needed = us_per_pct * plan.mso.value
     detail = f"{shortest} us between pulses, at least {needed} needed to recharge at {plan.mso}"
     return Check("recharge", shortest >= needed, False, detail, _LOWER, True, source)
 

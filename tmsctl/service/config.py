@@ -55,6 +55,7 @@ class Device(_Strict):
     driver: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,32}$")]
     url: Annotated[str, Field(min_length=1, max_length=256)]
     serial: Annotated[str, Field(pattern=r"^[A-Za-z0-9]{1,8}$")] | None = None
+    options: dict[str, int | str] = {}
 
 
 class Protocols(_Strict):
