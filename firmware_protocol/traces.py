@@ -1,4 +1,4 @@
-"""The families whose bytes can be told in words, by the name of the driver."""
+"""The families whose bytes can be told in words."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Final, NamedTuple
 
 from firmware_protocol import recording
 from firmware_protocol.duomag.trace import DuomagTrace
+from firmware_protocol.magpro.trace import MagproTrace
+from firmware_protocol.magstim.trace import MagstimTrace
 from firmware_protocol.recording import Record
 from firmware_protocol.tmslink.trace import TmslinkTrace
 from firmware_protocol.traced import Trace
@@ -15,9 +17,17 @@ Facts = Mapping[str, str]
 
 TRACES: Final[dict[str, Callable[[Facts], Trace]]] = {
     "tmslink": lambda facts: TmslinkTrace(facts.get("serial", "")),
+    "magstim": lambda _: MagstimTrace(),
+    "magpro": lambda _: MagproTrace(),
     "duomag": lambda _: DuomagTrace(),
 }
 """Made anew each time the port is opened; `facts` is the header of the recording."""
+
+
+def family_of(driver: str) -> str | None:
+    """The family that the name of a driver begins with: magstim-rapid speaks magstim."""
+    family = driver.partition("-")[0]
+    return family if family in TRACES else None
 
 
 class Line(NamedTuple):
@@ -30,9 +40,9 @@ class Line(NamedTuple):
     damage: str  # why these bytes are no frame; empty for a good one
 
 
-def trace(driver: str, facts: Facts, records: Iterable[Record]) -> Iterator[Line]:
-    """The recording in words. KeyError for a driver that is not in TRACES."""
-    make = TRACES[driver]
+def trace(family: str, facts: Facts, records: Iterable[Record]) -> Iterator[Line]:
+    """The recording in words. KeyError for a family that is not in TRACES."""
+    make = TRACES[family]
     reader = make(facts)
     for record in records:
         if record.mark == recording.OPENED:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,11 +12,15 @@ from hypothesis import strategies as st
 from firmware_protocol import recording, traces
 from firmware_protocol.duomag import messages as duomag
 from firmware_protocol.duomag.framing import encode
+from firmware_protocol.magstim import messages as magstim
+from firmware_protocol.magstim.framing import encode as encode_magstim
+from firmware_protocol.quantities import SECOND
 from firmware_protocol.recording import Record
 from firmware_protocol.tmslink import messages as tmslink
 from firmware_protocol.tmslink.framing import frame
 from firmware_protocol.tmslink.spec import VECTORS, vector_body
 from sim_device.duomag_wire import record as duomag_record
+from sim_device.entry import MODELS
 
 FACTS = {"driver": "tmslink", "url": "/dev/ttyACM0"}
 HEAD = "# tmsctl recording 1\n# driver tmslink\n# url /dev/ttyACM0\n"
@@ -193,10 +198,102 @@ def test_a_spoilt_line_is_damage() -> None:
     assert next(traces.trace("tmslink", {}, [Record(1, "?", b"x")])).damage
 
 
+def test_frames_of_a_magpro_are_told_and_damage_is_shown() -> None:
+    torn = bytes.fromhex("00 FE0302320012FF FE020505")
+    text = told("magpro", (">", bytes.fromhex("FE010000FF FE020132C6FF")), ("<", torn),
+                (">", b"\xfe\x01\x00\x01\xff"))  # fmt: skip
+    assert text == [
+        "GetShortStatus",
+        "SetAmplitude a_pct=50",
+        "garbage: bytes that are no frame 00fe0302320012ff",
+        "garbage: bytes that are no frame fe010001ff",
+    ]
+
+
+def test_damaged_bytes_of_a_magpro_stand_before_the_frame_behind_them() -> None:
+    good = bytes.fromhex("FE010000FF")
+    stream = b"\x01\x02" + good + b"\x03" + good
+    whole = ["garbage: bytes that are no frame 0102", "GetShortStatus",
+             "garbage: bytes that are no frame 03", "GetShortStatus"]  # fmt: skip
+    assert told("magpro", (">", stream)) == whole
+    pieces = told("magpro", *[(">", bytes((byte,))) for byte in stream])
+    assert [line for line in pieces if "no frame" not in line] == ["GetShortStatus"] * 2
+
+
+def test_commands_and_replies_of_a_magstim_are_told() -> None:
+    """Bytes that were seen between MagPy and its device."""
+    said = [(">", "51406E"), ("<", "518925"), (">", "4A4075"), ("<", "4A8930333030"),
+            ("<", "3030303030 79"), (">", "403035302A"), ("<", "408936"), (">", "454278"),
+            ("<", "455367")]  # fmt: skip
+    assert told("magstim", *[(mark, bytes.fromhex(data)) for mark, data in said]) == [
+        "enable_remote",
+        "enable_remote: done status=89(standby+coil_present+remote)",
+        "get_parameters",
+        "get_parameters: done status=89(standby+coil_present+remote) power=30 power_b=0 interval=0",
+        "set_power power=50",
+        "set_power: done status=89(standby+coil_present+remote)",
+        "arm",
+        "arm: not in this state",
+    ]
+
+
+def test_damaged_bytes_of_a_magstim_are_marked() -> None:
+    text = told("magstim", (">", b"EBx"), ("<", bytes.fromhex("99 458931")), (">", b"EBy"),
+                ("<", b"\x45\x89"), (">", b"EBx"))  # fmt: skip
+    assert text == [
+        "arm",
+        "garbage: 1 bytes are no reply 99458931",
+        "arm: done status=89(standby+coil_present+remote)",
+        "garbage: bytes that are no command 454279",
+        "garbage: bytes that are no reply 4589",
+        "arm",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "silent"),
+    [
+        ("magstim-200", {}, False),
+        ("magstim-bistim", {}, False),
+        ("magstim-rapid", {"firmware": "7.0"}, False),
+        ("magstim-rapid", {"firmware": "9.0"}, True),  # for most, while it is locked
+    ],
+)
+def test_whatever_a_magstim_of_any_kind_says_is_read_without_being_told_its_kind(
+    model: str, settings: dict[str, Any], silent: bool
+) -> None:
+    made = MODELS[model]
+    row = made.settings(**settings)
+    unit = made.make(row, random.Random(1), lambda _: None, [])
+    kind = {"magstim-200": magstim.Model.M200, "magstim-bistim": magstim.Model.BISTIM}
+    firmware = int(settings.get("firmware", "0").partition(".")[0])
+    dialect = magstim.Dialect(kind.get(model, magstim.Model.RAPID), firmware)
+    asked = [r for r in dialect.rows if all(f.form.name in ("PAD", "MODE") for f in r.data)]
+    now, records = row.clock_us, []
+    for command in asked:
+        data = encode_magstim(command)
+        records.append((">", data))
+        unit.receive(data, now)
+        now += SECOND // 2
+        unit.run_to(now)
+        records.append(("<", unit.take_output()))
+    text = told("magstim", *records)
+    assert [line for line in text if "garbage" in line] == []
+    answered = {line.partition(":")[0] for line in text if ":" in line}
+    assert answered <= {command.name for command in asked}
+    assert silent == (len(answered) < len(asked))
+    assert len(answered) >= 3
+
+
 @pytest.mark.parametrize("driver", sorted(traces.TRACES))
 def test_two_thousand_streams_of_noise_are_told_without_an_error(driver: str) -> None:
     rng = random.Random(8)
-    good = {"tmslink": IDENTITY + BEAT, "duomag": b"\xff" + bytes(15)}[driver]
+    good = {
+        "tmslink": IDENTITY + BEAT,
+        "duomag": b"\xff" + bytes(15),
+        "magpro": bytes.fromhex("FE020132C6FF"),
+        "magstim": bytes.fromhex("51406E518925"),
+    }[driver]
     for _ in range(2_000):
         noise = bytearray(good * 3)
         for _ in range(rng.randint(1, 9)):

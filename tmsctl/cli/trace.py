@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from firmware_protocol import recording
-from firmware_protocol.traces import TRACES, Line, trace
+from firmware_protocol.traces import TRACES, Line, family_of, trace
 from tmsctl.cli.errors import CliError
 
 Json = dict[str, Any]
@@ -24,14 +24,13 @@ def run(files: list[Path], driver: str | None, *, calls: bool, as_json: bool) ->
         except ValueError as error:
             raise CliError("recording", f"{files[0]}: {error}.") from error
         name = driver or facts.get("driver", "")
-        if name not in TRACES:
+        family = family_of(name)
+        if family is None:
             known = ", ".join(TRACES)
             what = f"no driver {name!r} is known here" if name else "the file names no driver"
             raise CliError("driver-unknown", f"{what}.", f"Say --driver; there are {known}.")
-        if as_json:
-            _print_json(facts | {"driver": name}, _wanted(trace(name, facts, records), calls))
-        else:
-            _print(facts | {"driver": name}, _wanted(trace(name, facts, records), calls))
+        show = _print_json if as_json else _print
+        show(facts | {"driver": name}, _wanted(trace(family, facts, records), calls))
     return 0
 
 

@@ -102,7 +102,12 @@ def _facts(settings: Settings) -> dict[str, str]:
     """What a reader of the recording has to know, and who plays it again."""
     facts = {"driver": settings.driver, "url": settings.url, "clock": "CLOCK_BOOTTIME, us"}
     facts |= {} if settings.serial is None else {"serial": settings.serial}
-    return facts | {f"option.{name}": str(value) for name, value in settings.options.items()}
+    table = registry.find(settings.driver).options
+    return facts | {
+        f"option.{name}": str(value)
+        for name, value in settings.options.items()
+        if name in table and not table[name].secret
+    }
 
 
 def _safe_off(settings: Settings) -> int:
