@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
+from firmware_protocol import recording
 from firmware_protocol.duomag import spec as duomag
 from sim_device import settings
 from sim_device.duomag_settings import DuomagSettings
@@ -203,6 +204,15 @@ SECTIONS: Final[dict[str, dict[str, Callable[[], str]]]] = {
         "theta": _theta,
         "coils": _coils,
         "hazards": _hazards,
+    },
+    "recording.md": {
+        "marks": lambda: _grid(
+            ("mark", "what", "data"),
+            (
+                (f"`{mark}`", doc, "hexadecimal" if recording.holds_bytes(mark) else "text")
+                for mark, doc in recording.MARKS.items()
+            ),
+        )
     },
     "duomag.md": {
         "commands": lambda: _grid(duomag.COMMAND_HEAD, duomag.commands()),

@@ -38,6 +38,11 @@ SPOILT: Final = "?"
 _BYTES: Final = frozenset((FROM_DEVICE, TO_DEVICE, NOT_TAKEN))
 
 
+def holds_bytes(mark: str) -> bool:
+    """Are the data of such a record bytes of the line, and not words about it?"""
+    return mark in _BYTES
+
+
 class Record(NamedTuple):
     """One line: instant in microseconds (CLOCK_BOOTTIME), what it is, and its bytes or text."""
 
@@ -47,7 +52,7 @@ class Record(NamedTuple):
 
     @property
     def is_bytes(self) -> bool:
-        """Are the data bytes of the line, and not words about it?"""
+        """See `holds_bytes`."""
         return self.mark in _BYTES
 
     @property
