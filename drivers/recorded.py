@@ -12,7 +12,8 @@ from firmware_protocol.recording import Record
 
 
 class CallNotes:
-    """Puts each call before what it did. A `poll` that came to nothing leaves no record."""
+    """Puts each call before what it did. A `poll` that came to nothing leaves no record, nor does
+    a call that was refused as a defect of ours before anything was sent."""
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
@@ -24,10 +25,12 @@ class CallNotes:
         self._sink(record)
 
     def called(self, now: BootUs, what: str) -> None:
+        self._waiting = None
         self._sink(Record(now, recording.CALL, what.encode()))
 
-    def polled(self, now: BootUs) -> None:
-        self._waiting = Record(now, recording.CALL, b"poll")
+    def begins(self, now: BootUs, what: str) -> None:
+        """A call that leaves a record with the first byte that passes, or with `keep`."""
+        self._waiting = Record(now, recording.CALL, what.encode())
 
     def keep(self) -> None:
         if self._waiting is not None:
@@ -54,7 +57,7 @@ class RecordedStimulator:
         return self._inner.fileno()
 
     def poll(self, now: BootUs) -> Sequence[DriverEvent]:
-        self._notes.polled(now)
+        self._notes.begins(now, "poll")
         events = self._inner.poll(now)
         if events:
             self._notes.keep()
@@ -76,13 +79,15 @@ class RecordedStimulator:
 
     def fire(self, permit: Permit, now: BootUs) -> Ticket:
         block = permit.block
-        self._notes.called(
+        self._notes.begins(
             now,
             f"fire {block.block_id} {block.mso.value} {block.bursts} {block.burst_period_us} "
             f"{block.pulses_per_burst} {block.interval_us} "
             f"{permit.start_at} {permit.expires_at} {permit.use_before}",
         )
-        return self._inner.fire(permit, now)
+        ticket = self._inner.fire(permit, now)
+        self._notes.keep()
+        return ticket
 
     def refuses(self, block: PulseBlock) -> str:
         return self._inner.refuses(block)

@@ -1,16 +1,19 @@
 """A driver, a line and an emulated device in virtual time, without a guard between.
 
 `DRIVERS` holds one row a driver; every demand of test_driver_conformance.py is made to each row.
+Each driver is recorded, and when a test has passed the recording is played through a new one: it
+must write every byte again.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import pytest
 
+from drivers._seal import SEAL
 from drivers.contract import (
     CommandEnded,
     DeviceState,
@@ -25,9 +28,14 @@ from drivers.contract import (
     Ticket,
     Transport,
 )
+from drivers.recorded import CallNotes, RecordedStimulator
 from drivers.tmslink.driver import INFO as TMSLINK
 from drivers.tmslink.driver import TmslinkStimulator
+from drivers.transport.recorder import RecordingTransport
+from drivers.transport.replay import Replayed, replay
+from firmware_protocol import recording
 from firmware_protocol.quantities import MS, SECOND, BootUs, PercentMso
+from firmware_protocol.recording import Record
 from sim_device.device import Device, DeviceClock, Log
 from sim_device.settings import Settings
 from sim_device.tmslink_firmware import Firmware
@@ -86,12 +94,29 @@ class Bench:
         self.permit_for_us = 50 * MS  # from each beat
         self.next_beat = START
         self.beaten_at = START
+        self.lives: list[list[Record]] = []  # the recording of each driver
         self.restart()
 
     def restart(self) -> None:
         """A new host program on the same port."""
-        self.driver: Stimulator = self.row.driver(self.port.open, SITE)
+        records: list[Record] = []
+        self.lives.append(records)
+        notes = CallNotes(records.append)
+
+        def open_port() -> Transport:
+            return RecordingTransport(self.port.open(), lambda: self.now, notes.passed)
+
+        self.bare = self.row.driver(open_port, SITE)
+        self.driver: Stimulator = RecordedStimulator(self.bare, notes)
         self.cycle = 0
+
+    def replayed(self) -> list[Replayed]:
+        """Every life of the host again, from its recording alone."""
+        return [
+            replay(records, lambda port: self.row.driver(port, SITE), _permit)
+            for records in self.lives
+            if any(record.mark == recording.CALL for record in records)
+        ]
 
     # -- time --------------------------------------------------------------------------------
 
@@ -215,14 +240,25 @@ class Bench:
         return self.clock.device(at)
 
 
+def _permit(block: PulseBlock, start_at: BootUs, expires_at: BootUs, use_before: BootUs) -> Permit:
+    """A second time for what the guard has once allowed."""
+    return Permit(
+        SEAL, block=block, start_at=start_at, expires_at=expires_at, use_before=use_before
+    )
+
+
 MakeBench = Callable[..., Bench]
 
 
 @pytest.fixture(params=DRIVERS, ids=lambda row: row.info.name)
-def bench(request: pytest.FixtureRequest) -> MakeBench:
+def bench(request: pytest.FixtureRequest) -> Iterator[MakeBench]:
     """`bench(seed, **settings)` makes one; the device charges fast, so that tests are short."""
+    made: list[Bench] = []
 
     def make(seed: int = 0, **settings: Any) -> Bench:
-        return Bench(request.param, seed, Settings(**{"rise_us_per_pct": 1_000, **settings}))
+        one = Bench(request.param, seed, Settings(**{"rise_us_per_pct": 1_000, **settings}))
+        made.append(one)
+        return one
 
-    return make
+    yield make
+    assert [again.differs for one in made for again in one.replayed() if again.differs] == []

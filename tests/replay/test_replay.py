@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
-from drivers._seal import SEAL
-from drivers.contract import LinkDown, LinkUp, Permit, PulseBlock, PulseSeen
-from drivers.recorded import CallNotes, RecordedStimulator
-from drivers.tmslink.driver import TmslinkStimulator
-from drivers.transport.recorder import RecordingTransport
+from drivers.contract import LinkDown, LinkUp, PulseBlock, PulseSeen
 from drivers.transport.replay import Replayed, replay
 from firmware_protocol import recording, traces
-from firmware_protocol.quantities import MS, SECOND, BootUs
+from firmware_protocol.quantities import MS, SECOND
 from firmware_protocol.recording import Record
 from sim_device.faults import Rule
 from sim_device.settings import Settings
@@ -26,33 +21,19 @@ SINGLE = PulseBlock(2, MSO, 1, 0, 1, 0)
 
 
 class Recorded(Bench):
-    """A bench whose driver and port are recorded as the guard's are."""
+    """A bench of tmslink; its first driver's recording is `records`."""
 
-    def __init__(self, seed: int = 1, **settings: Any) -> None:
-        self.records: list[Record] = []
-        super().__init__(DRIVERS[0], seed, Settings(**{"rise_us_per_pct": 1_000, **settings}))
+    def __init__(self, seed: int = 1) -> None:
+        super().__init__(DRIVERS[0], seed, Settings(rise_us_per_pct=1_000))
+        self.records = self.lives[0]
 
-    def restart(self) -> None:
-        notes = CallNotes(self.records.append)
-        driver = self.row.driver(
-            lambda: RecordingTransport(self.port.open(), lambda: self.now, notes.passed), SITE
-        )
-        self.driver = RecordedStimulator(driver, notes)
-        self.cycle = 0
-
-
-def permit(block: PulseBlock, start_at: BootUs, expires_at: BootUs, use_before: BootUs) -> Permit:
-    return Permit(
-        SEAL, block=block, start_at=start_at, expires_at=expires_at, use_before=use_before
-    )
-
-
-def played(records: list[Record]) -> Replayed:
-    """Through its file, as it would be on another day."""
-    text = recording.header_of({"driver": "tmslink"}) + "".join(map(recording.line_of, records))
-    facts, read = recording.read(text.splitlines(keepends=True))
-    assert facts == {"driver": "tmslink"}
-    return replay(read, lambda port: TmslinkStimulator(port, SITE), permit)
+    def played(self) -> Replayed:
+        """Through its file, as it would be on another day."""
+        lines = [recording.header_of({"driver": "tmslink"}), *map(recording.line_of, self.records)]
+        facts, records = recording.read("".join(lines).splitlines(keepends=True))
+        assert facts == {"driver": "tmslink"}
+        self.lives = [list(records)]
+        return self.replayed()[0]
 
 
 def trains(bench: Recorded) -> None:
@@ -108,7 +89,7 @@ def test_the_driver_writes_the_same_bytes_and_says_the_same_again(
 ) -> None:
     bench = Recorded(seed)
     scene(bench)
-    again = played(bench.records)
+    again = bench.played()
     assert again.differs == ""
     written = [r for r in bench.records if r.mark in (">", "x")]
     assert again.written == sum(len(record.data) for record in written) > 500
@@ -121,7 +102,7 @@ def test_the_driver_writes_the_same_bytes_and_says_the_same_again(
 def test_pulses_are_seen_again() -> None:
     bench = Recorded()
     trains(bench)
-    again = played(bench.records)
+    again = bench.played()
     seen = [event for _, event in again.events if isinstance(event, PulseSeen)]
     assert len(seen) == len(bench.pulses_at()) == 10
 
@@ -156,7 +137,7 @@ def test_any_byte_that_differs_is_found_and_told(change: str) -> None:
         records.insert(at, record)
     else:
         records.insert(at + 1, Record(record.at_us, recording.CALL, b"disarm"))
-    assert played(records).differs
+    assert bench.played().differs
 
 
 def test_what_has_a_gap_is_not_played_over_it() -> None:
@@ -165,14 +146,18 @@ def test_what_has_a_gap_is_not_played_over_it() -> None:
     half = len(bench.records) // 2
     bench.records.insert(half, Record(bench.records[half].at_us, recording.LOST, b"3"))
     with pytest.raises(ValueError, match="gap"):
-        played(bench.records)
+        bench.played()
 
 
 def test_a_file_of_the_flight_recorder_has_no_calls_and_says_so() -> None:
     bench = Recorded()
     bench.connected()
     with pytest.raises(ValueError, match="not played"):
-        played([record for record in bench.records if record.mark != recording.CALL])
+        replay(
+            [record for record in bench.records if record.mark != recording.CALL],
+            lambda port: bench.row.driver(port, SITE),
+            lambda *_: pytest.fail("there is no call"),
+        )
 
 
 def test_a_recording_is_told_in_words_without_a_damaged_frame() -> None:
