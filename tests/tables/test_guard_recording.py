@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from drivers import registry
+from drivers.options import Option
 from firmware_protocol import recording
 from firmware_protocol.recording import Record
-from tmsctl.guard import keeper
+from tmsctl.guard import entry, keeper
 from tmsctl.guard.keeper import PARTS_MAX, Parts, keep
 from tmsctl.guard.recording import AT_ONCE_MAX, WAITING_MAX, Recording
+from tmsctl.guard.settings import read
 
 FACTS = {"driver": "tmslink"}
 HEAD = b"# tmsctl recording 1\n# driver tmslink\n"
@@ -108,6 +111,26 @@ def test_when_the_keeper_has_gone_the_guard_goes_on_and_keeps_nothing(pipe: Pipe
         pipe.kept.note(note(number))
         assert pipe.kept.flush()
     assert not pipe.kept._waiting
+
+
+def test_the_header_names_the_options_of_the_driver_but_no_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "tmsctl.toml"
+    config.write_text(
+        '[device]\ndriver = "tmslink"\nurl = "/dev/x"\nserial = "S1"\n'
+        '[device.options]\nfirmware = 10\nunlock = "0123-4567"\n'
+    )
+    table = {
+        "firmware": Option("", low=1, high=99),
+        "unlock": Option("", pattern=".*", secret=True),
+    }
+    row = registry.find("tmslink")._replace(options=table)
+    monkeypatch.setattr(registry, "find", lambda _: row)
+    assert entry._facts(read(config)) == {
+        "driver": "tmslink", "url": "/dev/x", "clock": "CLOCK_BOOTTIME, us", "serial": "S1",
+        "option.firmware": "10",
+    }  # fmt: skip
 
 
 # -- the keeper --------------------------------------------------------------------------------
