@@ -257,7 +257,7 @@ class Stimulator(Protocol):
 
     @property
     def wake_at(self) -> BootUs | None:
-        """When `poll` has something to send, however quiet the line: a pulse of the host's time."""
+        """When `poll` has to send, however quiet the line: the trigger of a pulse."""
 
     def fileno(self) -> int:
         """Readable when `poll` has something to do; -1 while the port is closed."""

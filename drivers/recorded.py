@@ -12,8 +12,7 @@ from firmware_protocol.recording import Record
 
 
 class CallNotes:
-    """Puts each call before what it did. A `poll` that came to nothing leaves no record, nor does
-    a call that was refused as a defect of ours before anything was sent."""
+    """Puts each call before what it did on the line."""
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
@@ -29,16 +28,13 @@ class CallNotes:
         self._sink(Record(now, recording.CALL, what.encode()))
 
     def begins(self, now: BootUs, what: str) -> None:
-        """A call that leaves a record with the first byte that passes, or with `keep`."""
+        """A call that is noted with the first byte that passes, or with `keep`."""
         self._waiting = Record(now, recording.CALL, what.encode())
 
     def keep(self) -> None:
         if self._waiting is not None:
             waiting, self._waiting = self._waiting, None
             self._sink(waiting)
-
-    def forget(self) -> None:
-        self._waiting = None
 
 
 class RecordedStimulator:
@@ -57,13 +53,9 @@ class RecordedStimulator:
         return self._inner.fileno()
 
     def poll(self, now: BootUs) -> Sequence[DriverEvent]:
-        self._notes.begins(now, "poll")
-        events = self._inner.poll(now)
-        if events:
-            self._notes.keep()
-        self._notes.forget()
+        self._notes.called(now, "poll")  # each of them: a driver may act on time alone
         self._newest = now
-        return events
+        return self._inner.poll(now)
 
     def beat(self, cycle: int, now: BootUs, permit_until: BootUs) -> None:
         self._notes.called(now, f"beat {cycle} {permit_until}")
@@ -79,6 +71,7 @@ class RecordedStimulator:
 
     def fire(self, permit: Permit, now: BootUs) -> Ticket:
         block = permit.block
+        # What is refused as a defect of ours, before anything is sent, leaves no record.
         self._notes.begins(
             now,
             f"fire {block.block_id} {block.mso.value} {block.bursts} {block.burst_period_us} "

@@ -6,10 +6,14 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from drivers.contract import DriverInfo, Envelope, Maturity, Stimulator, Transport
+from drivers.magstim import units as magstim
+from drivers.magstim.driver import INFO as MAGSTIM
+from drivers.magstim.driver import MagstimStimulator
 from drivers.options import Options, OptionTable, parse_options
 from drivers.tmslink.driver import INFO as TMSLINK
 from drivers.tmslink.driver import TmslinkStimulator
 from drivers.transport.serial_port import SerialPort
+from firmware_protocol.magstim import messages as magstim_wire
 
 Wrap = Callable[[Transport], Transport]
 
@@ -35,7 +39,24 @@ def _tmslink(place: Place, _options: Options) -> Stimulator:
     return TmslinkStimulator(lambda: place.wrap(SerialPort(place.url, 921_600)), place.site)
 
 
-DRIVERS: Final[tuple[Row, ...]] = (Row(TMSLINK, _tmslink, {}),)
+def _magstim(name: str, unit: Callable[[Options], magstim.Unit]) -> Row:
+    info = MAGSTIM[name]
+
+    def make(place: Place, options: Options) -> Stimulator:
+        def port() -> Transport:
+            return place.wrap(SerialPort(place.url, magstim_wire.BAUD))
+
+        return MagstimStimulator(info, port, place.site, place.life, unit(options))
+
+    return Row(info, make, magstim.RAPID_OPTIONS if name == "magstim-rapid" else {})
+
+
+DRIVERS: Final[tuple[Row, ...]] = (
+    Row(TMSLINK, _tmslink, {}),
+    _magstim("magstim-200", lambda _: magstim.Paired(magstim_wire.Model.M200)),
+    _magstim("magstim-bistim", lambda _: magstim.Paired(magstim_wire.Model.BISTIM)),
+    _magstim("magstim-rapid", magstim.Rapid),
+)
 
 
 def find(name: str) -> Row:

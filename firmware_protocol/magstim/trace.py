@@ -10,6 +10,7 @@ from typing import Final
 
 from firmware_protocol.magstim.framing import Decoder, checksum
 from firmware_protocol.magstim.messages import (
+    REPLY_SIZE_MAX,
     Answer,
     Dialect,
     Field,
@@ -31,31 +32,38 @@ DIALECTS: Final = (
 )
 
 
+WAITING_MAX: Final = 4
+"""Commands whose answer may still come: a host that stops does not wait for the one before."""
+
+HEARD_MAX: Final = 8 * REPLY_SIZE_MAX
+
+
 class MagstimTrace:
-    """Both ways of one line. There is never more than one command under way."""
+    """Both ways of one line."""
 
     def __init__(self) -> None:
         self._possible = DIALECTS
-        self._waiting: list[Decoder] = []  # one for each reply that may come
-        self._heard = b""  # since the last command
+        self._waiting: list[list[Row]] = []  # of each command, the ways in which it may be meant
+        self._heard = b""  # not yet told
 
     def feed(self, data: bytes, *, to_device: bool) -> list[Traced]:
         return self._said(data) if to_device else self._answered(data)
 
     def _said(self, data: bytes) -> list[Traced]:
         """A write of the host is one command, or several of them, and never a part of one."""
-        found = self._unanswered()
+        found = [] if self._waiting else self._untold(len(self._heard))
         while data:
             rows = [row for row in self._rows(data[0]) if _values(row, data) is not None]
             if not rows:
                 found.append(Traced("", data, "garbage: bytes that are no command"))
                 break
-            row = rows[0]
-            values = _values(row, data)
+            size = rows[0].command_size
+            values = _values(rows[0], data)
             assert values is not None
-            found.append(Traced(describe_command(row, values)))
-            self._expect([other for other in rows if other.command_size == row.command_size])
-            data = data[row.command_size :]
+            found.append(Traced(describe_command(rows[0], values)))
+            self._waiting.append([row for row in rows if row.command_size == size])
+            data = data[size:]
+        del self._waiting[:-WAITING_MAX]
         return found
 
     def _rows(self, letter: int) -> list[Row]:
@@ -63,40 +71,49 @@ class MagstimTrace:
         rows = [row for dialect in self._possible for row in dialect.by_letter.get(letter, ())]
         return list({id(row): row for row in rows}.values())
 
-    def _expect(self, rows: list[Row]) -> None:
-        self._waiting = []
-        for row in rows:
-            decoder = Decoder()
-            decoder.expect(row)
-            self._waiting.append(decoder)
-
     def _answered(self, data: bytes) -> list[Traced]:
         self._heard += data
-        replies = [
-            (decoder.garbage, reply)
-            for decoder in self._waiting
-            if (reply := decoder.feed(data)) is not None
-        ]
-        if not replies:
-            return [] if self._waiting else self._unanswered()
-        # The one that leaves the fewest bytes over; what is left over is damaged.
-        left, reply = min(replies, key=lambda one: one[0])
-        self._learn(reply)
-        self._waiting = []
-        damage = self._heard if left else b""
-        self._heard = b""
-        told = [Traced(describe_reply(reply))]
-        return [Traced("", damage, f"garbage: {left} bytes are no reply"), *told] if left else told
+        found = []
+        while self._waiting:
+            several = [
+                (*seen, place)
+                for place, rows in enumerate(self._waiting)
+                for row in rows
+                if (seen := _reply_in(self._heard, row)) is not None
+            ]
+            if not several:
+                break
+            # The one with the fewest bytes before it; of the older command, where both fit.
+            garbage, size, reply, place = min(several, key=lambda seen: (seen[0], seen[-1]))
+            found += self._untold(garbage)
+            found.append(Traced(describe_reply(reply)))
+            self._heard = self._heard[size:]
+            self._learn(reply)
+            del self._waiting[: place + 1]
+        if not self._waiting or len(self._heard) > HEARD_MAX:
+            found += self._untold(len(self._heard))
+        return found
 
     def _learn(self, reply: Reply) -> None:
         if reply.answer is Answer.DONE:
             fits = tuple(d for d in self._possible if any(row is reply.row for row in d.rows))
             self._possible = fits or self._possible
 
-    def _unanswered(self) -> list[Traced]:
-        """What came and was no whole reply."""
-        data, self._heard, self._waiting = self._heard, b"", []
+    def _untold(self, size: int) -> list[Traced]:
+        """The next so many bytes belong to no reply."""
+        data, self._heard = self._heard[:size], self._heard[size:]
         return [Traced("", data, "garbage: bytes that are no reply")] if data else []
+
+
+def _reply_in(heard: bytes, row: Row) -> tuple[int, int, Reply] | None:
+    """Bytes before the first reply to this command, its own size, and what it says."""
+    decoder = Decoder()
+    decoder.expect(row)
+    for at in range(len(heard)):
+        reply = decoder.feed(heard[at : at + 1])
+        if reply is not None:
+            return decoder.garbage, at + 1 - decoder.garbage, reply
+    return None
 
 
 def _values(row: Row, data: bytes) -> dict[str, Value] | None:

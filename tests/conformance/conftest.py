@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from drivers._seal import SEAL
 from drivers.contract import (
     CommandEnded,
     DeviceState,
@@ -28,18 +27,16 @@ from drivers.contract import (
     Ticket,
     Transport,
 )
-from drivers.recorded import CallNotes, RecordedStimulator
 from drivers.tmslink.driver import INFO as TMSLINK
 from drivers.tmslink.driver import TmslinkStimulator
-from drivers.transport.recorder import RecordingTransport
-from drivers.transport.replay import Replayed, replay
-from firmware_protocol import recording
+from drivers.transport.replay import Replayed
 from firmware_protocol.quantities import MS, SECOND, BootUs, PercentMso
 from firmware_protocol.recording import Record
 from sim_device.device import Device, DeviceClock, Log
 from sim_device.settings import Settings
 from sim_device.tmslink_firmware import Firmware
 from sim_device.world import VirtualPort, Wire
+from tests.fakes.recorded import recorded, replayed
 from tmsctl.safety.dose import PulseTimes
 from tmsctl.safety.facts import Request
 from tmsctl.safety.machine import Armed
@@ -101,22 +98,16 @@ class Bench:
         """A new host program on the same port."""
         records: list[Record] = []
         self.lives.append(records)
-        notes = CallNotes(records.append)
-
-        def open_port() -> Transport:
-            return RecordingTransport(self.port.open(), lambda: self.now, notes.passed)
-
-        self.bare = self.row.driver(open_port, SITE)
-        self.driver: Stimulator = RecordedStimulator(self.bare, notes)
+        self.driver: Stimulator
+        self.driver, self.bare = recorded(
+            self.row.driver, records, lambda: self.now, self.port.open, SITE
+        )
         self.cycle = 0
 
     def replayed(self) -> list[Replayed]:
         """Every life of the host again, from its recording alone."""
-        return [
-            replay(records, lambda port: self.row.driver(port, SITE), _permit)
-            for records in self.lives
-            if any(record.mark == recording.CALL for record in records)
-        ]
+        used = [records for records in self.lives if records]
+        return [replayed(records, self.row.driver, SITE) for records in used]
 
     # -- time --------------------------------------------------------------------------------
 
@@ -238,13 +229,6 @@ class Bench:
 
     def on_device(self, at: int) -> int:
         return self.clock.device(at)
-
-
-def _permit(block: PulseBlock, start_at: BootUs, expires_at: BootUs, use_before: BootUs) -> Permit:
-    """A second time for what the guard has once allowed."""
-    return Permit(
-        SEAL, block=block, start_at=start_at, expires_at=expires_at, use_before=use_before
-    )
 
 
 MakeBench = Callable[..., Bench]

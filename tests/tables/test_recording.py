@@ -239,15 +239,26 @@ def test_commands_and_replies_of_a_magstim_are_told() -> None:
 
 def test_damaged_bytes_of_a_magstim_are_marked() -> None:
     text = told("magstim", (">", b"EBx"), ("<", bytes.fromhex("99 458931")), (">", b"EBy"),
-                ("<", b"\x45\x89"), (">", b"EBx"))  # fmt: skip
+                ("<", b"\x45\x89"), (">", b"EBx"), ("<", b"\x45\x89\x31\x31"))  # fmt: skip
+    done = "arm: done status=89(standby+coil_present+remote)"
     assert text == [
         "arm",
-        "garbage: 1 bytes are no reply 99458931",
-        "arm: done status=89(standby+coil_present+remote)",
+        "garbage: bytes that are no reply 99",
+        done,
         "garbage: bytes that are no command 454279",
         "garbage: bytes that are no reply 4589",
         "arm",
+        done,
+        "garbage: bytes that are no reply 31",
     ]
+
+
+def test_a_host_that_stops_does_not_wait_and_both_answers_are_told() -> None:
+    text = told("magstim", (">", bytes.fromhex("51406E")), ("<", b"\x51"), (">", b"EAy"),
+                ("<", bytes.fromhex("8925 458931")))  # fmt: skip
+    assert [line.partition(":")[0] for line in text] == [
+        "enable_remote", "disarm", "enable_remote", "disarm"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

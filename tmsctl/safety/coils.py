@@ -9,7 +9,7 @@ class CoilRow(NamedTuple):
     """A coil and its current slope at 100 %MSO."""
 
     name: str
-    didt_max_centi: int  # 0.01 A/us
+    didt_max_centi: int | None  # 0.01 A/us; None: not known, so its pulses are not judged by it
     verified: bool
     source: str
 
@@ -21,5 +21,6 @@ COILS: Final[dict[int, CoilRow]] = {
     2: CoilRow("double cone", 8_437, False, _SET),
     3: CoilRow("figure-8 50 mm", 9_759, False, _SET),
     4: CoilRow("figure-8 120 mm, bent", 10_293, False, _SET),
+    200: CoilRow("any of Magstim", None, False, "the unit tells only that one is connected"),
 }
 """By the type that the device tells. A type that is not here cannot be judged, and is refused."""
