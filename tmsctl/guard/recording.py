@@ -21,7 +21,7 @@ from firmware_protocol import recording
 from firmware_protocol.recording import Record
 
 WAITING_MAX: Final = 8192
-"""Records; tmslink makes some 310 a second."""
+"""Records; tmslink makes some 410 a second."""
 
 AT_ONCE_MAX: Final = 256
 """Records that are formatted after one cycle."""
