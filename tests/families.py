@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
 from drivers.contract import DriverInfo, Envelope, Stimulator, Transport
+from drivers.magpro.driver import INFO as MAGPRO
+from drivers.magpro.driver import MagproStimulator
 from drivers.magstim.driver import INFO as MAGSTIM
 from drivers.magstim.driver import MagstimStimulator
 from drivers.magstim.units import RAPID_OPTIONS, Paired, Rapid
@@ -14,8 +16,10 @@ from drivers.options import parse_options
 from drivers.tmslink.driver import INFO as TMSLINK
 from drivers.tmslink.driver import TmslinkStimulator
 from firmware_protocol.magstim.messages import Model
+from sim_device import magpro_firmware
 from sim_device.device import Device, Log
 from sim_device.faults import Rule
+from sim_device.magpro_settings import R30Settings, X100Settings
 from sim_device.magstim_models import make_200, make_bistim, make_rapid
 from sim_device.magstim_settings import BistimSettings, Magstim200Settings, RapidSettings
 from sim_device.settings import Physics, Settings
@@ -61,4 +65,19 @@ BISTIM: Final = _magstim(
 )
 RAPID: Final = _magstim("magstim-rapid", rapid, make_rapid, RapidSettings)
 
-FAMILIES: Final = (TMSLINK_FAMILY, M200, BISTIM, RAPID)
+
+def _magpro(name: str, settings: Any) -> Family:
+    info = MAGPRO[name]
+    return Family(
+        info,
+        lambda port, site: MagproStimulator(info, port, site, LIFE),
+        magpro_firmware.make,
+        settings,
+        260,  # 38400 baud
+    )
+
+
+R30: Final = _magpro("magpro-r30", R30Settings)
+X100: Final = _magpro("magpro-x100", X100Settings)
+
+FAMILIES: Final = (TMSLINK_FAMILY, M200, BISTIM, RAPID, R30, X100)

@@ -28,6 +28,7 @@ from drivers.contract import (
     Permit,
     PulseBlock,
     PulseSeen,
+    Shape,
     StopClass,
     Ticket,
     Transport,
@@ -79,6 +80,7 @@ INFO: Final = {
         hello_after_us=500 * MS,
         status_age_us=150 * MS,
         dead_man_us=KEEP_ALIVE_US,
+        coil_step_dc=1,
         checks_frames=True,
     )
     for name in ("magstim-200", "magstim-bistim", "magstim-rapid")
@@ -174,7 +176,7 @@ class MagstimStimulator:
 
     # -- verbs -------------------------------------------------------------------------------
 
-    def arm(self, mso: PercentMso, now: BootUs) -> Ticket:
+    def arm(self, mso: PercentMso, shape: Shape, now: BootUs) -> Ticket:
         ticket = Ticket(next(self._tickets))
         if why := self._occupied():
             self._tell(CommandEnded(ticket, Outcome.REFUSED, why))

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from drivers.contract import (
+    SINGLE,
     CommandEnded,
     DeviceState,
     DeviceStatus,
@@ -153,7 +154,7 @@ class Bench:
         return self
 
     def arm(self, mso: PercentMso = MSO) -> Ticket:
-        return self.driver.arm(mso, self.now)
+        return self.driver.arm(mso, SINGLE, self.now)
 
     def armed(self, mso: PercentMso = MSO) -> Bench:
         self.connected().arm(mso)

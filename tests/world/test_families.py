@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from firmware_protocol.quantities import MS, SECOND
-from tests.families import BISTIM, M200, RAPID, Family
+from tests.families import BISTIM, M200, R30, RAPID, X100, Family
 from tests.world.rig import Rig, compiled
 from tmsctl.ipc import messages as ipc
 from tmsctl.safety.machine import Idle
@@ -26,7 +26,15 @@ def refusals(rig: Rig) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(
     ("family", "protocol"),
-    [(M200, "sp02-6"), (BISTIM, "sp02-6"), (RAPID, "sp02-6"), (RAPID, "hf10-s10")],
+    [
+        (M200, "sp02-6"),
+        (BISTIM, "sp02-6"),
+        (RAPID, "sp02-6"),
+        (RAPID, "hf10-s10"),
+        (R30, "hf10-s10"),
+        (X100, "hf10-s10"),
+        (X100, "itbs90"),
+    ],
     ids=lambda it: it.info.name if isinstance(it, Family) else it,
 )
 def test_a_clean_session_delivers_exactly_its_plan(family: Family, protocol: str) -> None:
@@ -45,4 +53,4 @@ def test_a_clean_session_delivers_exactly_its_plan(family: Family, protocol: str
     assert isinstance(rig.guard.state, Idle)
     assert rig.truth[-1]["event"] == "disarm"
     gaps = [b - a for a, b in pairwise(times(rig))]
-    assert min(gaps) >= 100 * MS - PACED_ERROR_US
+    assert min(gaps) >= 20 * MS - 1

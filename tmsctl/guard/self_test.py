@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Final
 
-from drivers.contract import DeviceState, Stimulator, StopClass
+from drivers.contract import SINGLE, DeviceState, Stimulator, StopClass
 from firmware_protocol.quantities import MS, SECOND, BootUs, PercentMso
 from tmsctl.guard.device_view import DeviceView
 from tmsctl.ipc.messages import SelfTested, SelfTestState
@@ -172,7 +172,7 @@ class SelfTest:
         return ""
 
     def _arm(self, now: BootUs) -> _Script:
-        self._driver.arm(MSO, now)
+        self._driver.arm(MSO, SINGLE, now)
         return (yield from self._until(_ENERGISED, "the device does not arm"))
 
     def _until(self, states: tuple[DeviceState, ...], otherwise: str) -> _Script:
