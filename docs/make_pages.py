@@ -1,6 +1,6 @@
 """Writes the generated parts of the pages in docs/ from the tables of the code.
 
-Usage: python docs/make_pages.py [--check] docs/limits.md docs/emulator.md docs/duomag.md
+Usage: python docs/make_pages.py [--check] docs/limits.md docs/emulator.md and so on: see SECTIONS
 """
 
 from __future__ import annotations
@@ -15,10 +15,15 @@ from typing import Any, Final
 
 from firmware_protocol import recording
 from firmware_protocol.duomag import spec as duomag
+from firmware_protocol.magpro import spec as magpro
+from firmware_protocol.magstim import spec as magstim
+from firmware_protocol.table import Direction
 from sim_device import settings
 from sim_device.duomag_settings import DuomagSettings
 from sim_device.entry import MODELS
 from sim_device.fault_kinds import FRAME_KINDS, KINDS, RX, Kind
+from sim_device.magpro_settings import MagproSettings
+from sim_device.magstim_settings import BistimSettings, Magstim200Settings, RapidSettings
 from tmsctl.safety import catalogue, guidelines
 from tmsctl.safety.coils import COILS
 from tmsctl.safety.limits import ROWS, TABLE, LimitRow
@@ -192,6 +197,18 @@ def _faults() -> str:
     )
 
 
+def _magstim_unknown() -> str:
+    """The settings of all its units that stand for what no source says, or several say."""
+    rows = {
+        name: (f"`{name}`", default, row.unit, row.span.replace("|", "\\|"),
+               row.doc.removeprefix("unknown: "))
+        for kind in (Magstim200Settings, BistimSettings, RapidSettings)
+        for name, default, row in settings.rows(kind)
+        if row.doc.startswith(("unknown: ", "sources say "))
+    }  # fmt: skip
+    return _grid(("setting", "default", "unit", "range", "what is not known"), rows.values())
+
+
 SECTIONS: Final[dict[str, dict[str, Callable[[], str]]]] = {
     "limits.md": {
         "settable": _settable,
@@ -220,7 +237,25 @@ SECTIONS: Final[dict[str, dict[str, Callable[[], str]]]] = {
         "status": lambda: _grid(duomag.STATUS_HEAD, duomag.status()),
         "settings": lambda: _own_settings(DuomagSettings),
     },
+    "magpro.md": {
+        "examples": lambda: _grid(magpro.EXAMPLE_HEAD, magpro.examples()),
+        "commands": lambda: _grid(magpro.COMMAND_HEAD, magpro.commands()),
+        "command_fields": lambda: _grid(magpro.FIELD_HEAD, magpro.fields(Direction.TO_DEVICE)),
+        "replies": lambda: _grid(magpro.REPLY_HEAD, magpro.replies()),
+        "reply_fields": lambda: _grid(magpro.FIELD_HEAD, magpro.fields(Direction.TO_HOST)),
+        "numbers": lambda: _grid(magpro.NUMBER_HEAD, magpro.numbers()),
+        "indices": lambda: _grid(magpro.INDEX_HEAD, magpro.indices()),
+        "abilities": lambda: _grid(magpro.ABILITY_HEAD, magpro.abilities()),
+        "settings": lambda: _own_settings(MagproSettings),
+    },
     "emulator.md": {"settings": _settings, "frames": _frames, "faults": _faults},
+    "magstim.md": {
+        "commands": lambda: _grid(magstim.COMMAND_HEAD, magstim.commands()),
+        "modes": lambda: _grid(magstim.MODE_HEAD, magstim.modes()),
+        "status": lambda: _grid(magstim.STATUS_HEAD, magstim.status()),
+        "rates": lambda: _grid(magstim.RATE_HEAD, magstim.rates()),
+        "unknown": _magstim_unknown,
+    },
 }
 _SECTION: Final = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

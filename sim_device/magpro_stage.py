@@ -54,14 +54,12 @@ class Stage:
             return n.NO_COOLER_C * 10
         return self.bench.unit.temperatures_dc(self.now)[1]
 
-    def enable(self) -> bool:
-        """False when something forbids it."""
-        if self.enabled:
-            return True
+    def enable(self) -> None:
+        """Unless something forbids it."""
         self.check()
         missing = self.bench.unit.coil_type == 0 and self.settings.coil_missing == "disable"
-        if self._broken or self._was_hot or missing:
-            return False
+        if self.enabled or self._broken or self._was_hot or missing:
+            return
         self.enabled, self._ready = True, False
         self._active_us = self.now
         if self.settings.count_resets == "enable":
@@ -69,7 +67,6 @@ class Stage:
         self.bench.log({"t_us": self.now, "event": "arm", "mso": self.panel.a_pct})
         self.charge()
         self._watch_idle(self._life_no)
-        return True
 
     def disable(self, cause: str) -> None:
         """Let down; HOST_DISARM may have to wait for the end of a train."""
@@ -241,21 +238,21 @@ class Stage:
 
     # -- trains --------------------------------------------------------------------------------
 
-    def start(self) -> bool:
-        """The train of the Timing page or the protocol of the Protocol page; False for neither."""
+    def start(self) -> None:
+        """The train of the Timing page or the protocol of the Protocol page."""
         panel, settings = self.panel, self.settings
         if not self.enabled:
-            return False
+            return
         if self.train is not None:
             if settings.start_running == "stop":
                 self.end_train("HOST_STOP")
-            return False
+            return
         if panel.page == n.Page.TIMING:
             made = ("train", panel.rate_dhz, panel.pulses, panel.trains, panel.iti_ds * 100 * MS)
         elif panel.page == n.Page.PROTOCOL and settings.protocol_pulses:
             made = ("protocol", settings.protocol_rate_dhz, settings.protocol_pulses, 1, 0)
         else:
-            return False
+            return
         self.train = train = Train(*made, start_us=self.now)
         self._train_no += 1
         if settings.count_resets == "start":
@@ -271,7 +268,6 @@ class Stage:
         )
         self.tell.page()
         self._schedule(train)
-        return True
 
     def _schedule(self, train: Train) -> None:
         number = self._train_no
@@ -305,8 +301,6 @@ class Stage:
         """Nothing is left of what was set."""
         if self.enabled:
             self._let_down("POWER")
-        self.train = None
         self.panel = Panel(self.settings.model, page=self.settings.page)
         self.count = 0
-        self._broken = self._was_hot = self._waits_for_train = False
-        self._free_us = None
+        self._broken = self._was_hot = False

@@ -171,7 +171,7 @@ ABILITIES: Final[dict[Model, Ability]] = {
 }
 
 PAIRS: Final = frozenset({Mode.TWIN, Mode.DUAL})
-_FAMILY_MAX_DHZ: Final = {Model.X100: 1_000, Model.X100_OPTION: 1_000}
+X100_MAX_DHZ: Final = 1_000
 R30_MAX_DHZ: Final = 300
 R30_PAIR_MAX_DHZ: Final = 50
 X100_PAIR_MAX_DHZ: Final = 500
@@ -181,14 +181,14 @@ BURST_MAX_DHZ: Final = 200
 
 def rate_max_dhz(model: Model, mode: Mode, waveform: Waveform) -> int:
     """Ceiling of the repetition rate of pulses, pairs or bursts, 0.1 Hz."""
-    fast = model in _FAMILY_MAX_DHZ
-    if mode in PAIRS:
-        if waveform is Waveform.MONOPHASIC or not fast:
-            return min(MONOPHASIC_PAIR_MAX_DHZ, R30_PAIR_MAX_DHZ)
-        return X100_PAIR_MAX_DHZ
     if waveform is Waveform.BIPHASIC_BURST:
         return BURST_MAX_DHZ
-    return _FAMILY_MAX_DHZ.get(model, R30_MAX_DHZ)
+    fast = model in (Model.X100, Model.X100_OPTION)
+    if mode in PAIRS and waveform is Waveform.MONOPHASIC:
+        return MONOPHASIC_PAIR_MAX_DHZ
+    if mode in PAIRS:
+        return X100_PAIR_MAX_DHZ if fast else R30_PAIR_MAX_DHZ
+    return X100_MAX_DHZ if fast else R30_MAX_DHZ
 
 
 RATES_DHZ: Final = (*range(1, 10), *range(10, 1_001, 10))

@@ -27,7 +27,9 @@ from tmsctl.service.daemon import Daemon
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = [*sorted(DOCS.glob("*.md")), *(ROOT / f"{n}.md" for n in ("README", "CONTRIBUTING"))]
-GENERATED = ("limits.md", "emulator.md", "duomag.md", "recording.md")
+GENERATED = (
+    "limits.md", "emulator.md", "duomag.md", "magstim.md", "magpro.md", "recording.md",
+)  # fmt: skip
 
 
 def text_of(name: str) -> str:
