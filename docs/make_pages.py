@@ -1,7 +1,6 @@
 """Writes the generated parts of the pages in docs/ from the tables of the code.
 
-Usage: python docs/make_pages.py [--check] docs/limits.md docs/emulator.md docs/duomag.md
-       docs/magpro.md
+Usage: python docs/make_pages.py [--check] docs/limits.md docs/emulator.md and so on: see SECTIONS
 """
 
 from __future__ import annotations
@@ -14,14 +13,17 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
+from firmware_protocol import recording
 from firmware_protocol.duomag import spec as duomag
 from firmware_protocol.magpro import spec as magpro
+from firmware_protocol.magstim import spec as magstim
 from firmware_protocol.table import Direction
 from sim_device import settings
 from sim_device.duomag_settings import DuomagSettings
 from sim_device.entry import MODELS
 from sim_device.fault_kinds import FRAME_KINDS, KINDS, RX, Kind
 from sim_device.magpro_settings import MagproSettings
+from sim_device.magstim_settings import BistimSettings, Magstim200Settings, RapidSettings
 from tmsctl.safety import catalogue, guidelines
 from tmsctl.safety.coils import COILS
 from tmsctl.safety.limits import ROWS, TABLE, LimitRow
@@ -195,6 +197,18 @@ def _faults() -> str:
     )
 
 
+def _magstim_unknown() -> str:
+    """The settings of all its units that stand for what no source says, or several say."""
+    rows = {
+        name: (f"`{name}`", default, row.unit, row.span.replace("|", "\\|"),
+               row.doc.removeprefix("unknown: "))
+        for kind in (Magstim200Settings, BistimSettings, RapidSettings)
+        for name, default, row in settings.rows(kind)
+        if row.doc.startswith(("unknown: ", "sources say "))
+    }  # fmt: skip
+    return _grid(("setting", "default", "unit", "range", "what is not known"), rows.values())
+
+
 SECTIONS: Final[dict[str, dict[str, Callable[[], str]]]] = {
     "limits.md": {
         "settable": _settable,
@@ -207,6 +221,15 @@ SECTIONS: Final[dict[str, dict[str, Callable[[], str]]]] = {
         "theta": _theta,
         "coils": _coils,
         "hazards": _hazards,
+    },
+    "recording.md": {
+        "marks": lambda: _grid(
+            ("mark", "what", "data"),
+            (
+                (f"`{mark}`", doc, "hexadecimal" if recording.holds_bytes(mark) else "text")
+                for mark, doc in recording.MARKS.items()
+            ),
+        )
     },
     "duomag.md": {
         "commands": lambda: _grid(duomag.COMMAND_HEAD, duomag.commands()),
@@ -226,6 +249,13 @@ SECTIONS: Final[dict[str, dict[str, Callable[[], str]]]] = {
         "settings": lambda: _own_settings(MagproSettings),
     },
     "emulator.md": {"settings": _settings, "frames": _frames, "faults": _faults},
+    "magstim.md": {
+        "commands": lambda: _grid(magstim.COMMAND_HEAD, magstim.commands()),
+        "modes": lambda: _grid(magstim.MODE_HEAD, magstim.modes()),
+        "status": lambda: _grid(magstim.STATUS_HEAD, magstim.status()),
+        "rates": lambda: _grid(magstim.RATE_HEAD, magstim.rates()),
+        "unknown": _magstim_unknown,
+    },
 }
 _SECTION: Final = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, NewType, Protocol, final
+from typing import Final, NamedTuple, NewType, Protocol, final
 
 from drivers._seal import SEAL as _SEAL
 from firmware_protocol.quantities import BootUs, DeviceUs, PercentMso
@@ -42,6 +42,7 @@ class DriverInfo:
     hello_after_us: int  # a connect attempt is repeated this often
     status_age_us: int  # how old its newest status may get; the rule `status-age` holds it to that
     dead_man_us: int | None  # from the host's last word to disarmed; None: it carries on
+    coil_step_dc: int  # smallest change that its coil thermometer tells, 0.1 degree C
     checks_frames: bool  # may the self-test send it a damaged frame, to see that it is ignored
 
 
@@ -235,6 +236,16 @@ class Permit:
         self._spent = True
 
 
+class Shape(NamedTuple):
+    """What one trigger gives: a pulse, or a burst of equal pulses."""
+
+    pulses: int
+    interval_us: int  # pulse to pulse; 0 for one pulse
+
+
+SINGLE: Final = Shape(1, 0)
+
+
 class Transport(Protocol):
     """A byte stream that never blocks. OSError means that it is gone."""
 
@@ -255,8 +266,9 @@ class Stimulator(Protocol):
 
     info: DriverInfo
 
-    wake_at: BootUs | None
-    """When `poll` has something to send, however quiet the line: a pulse that the host times."""
+    @property
+    def wake_at(self) -> BootUs | None:
+        """When `poll` has to send, however quiet the line: the trigger of a pulse."""
 
     def fileno(self) -> int:
         """Readable when `poll` has something to do; -1 while the port is closed."""
@@ -270,8 +282,8 @@ class Stimulator(Protocol):
         Not calling it is the dead-man.
         """
 
-    def arm(self, mso: PercentMso, now: BootUs) -> Ticket:
-        """Charge and arm."""
+    def arm(self, mso: PercentMso, shape: Shape, now: BootUs) -> Ticket:
+        """Charge and arm. `shape`: of the blocks to come, for devices that are set to it before."""
 
     def disarm(self, now: BootUs) -> None:
         """End a running block and disarm, without a latch. Repeated until the status shows it."""

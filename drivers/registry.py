@@ -6,10 +6,17 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from drivers.contract import DriverInfo, Envelope, Maturity, Stimulator, Transport
+from drivers.magpro.driver import BAUD as MAGPRO_BAUD
+from drivers.magpro.driver import INFO as MAGPRO
+from drivers.magpro.driver import MagproStimulator
+from drivers.magstim import units as magstim
+from drivers.magstim.driver import INFO as MAGSTIM
+from drivers.magstim.driver import MagstimStimulator
 from drivers.options import Options, OptionTable, parse_options
 from drivers.tmslink.driver import INFO as TMSLINK
 from drivers.tmslink.driver import TmslinkStimulator
 from drivers.transport.serial_port import SerialPort
+from firmware_protocol.magstim import messages as magstim_wire
 
 Wrap = Callable[[Transport], Transport]
 
@@ -35,7 +42,38 @@ def _tmslink(place: Place, _options: Options) -> Stimulator:
     return TmslinkStimulator(lambda: place.wrap(SerialPort(place.url, 921_600)), place.site)
 
 
-DRIVERS: Final[tuple[Row, ...]] = (Row(TMSLINK, _tmslink, {}),)
+def _magstim(name: str, unit: Callable[[Options], magstim.Unit]) -> Row:
+    info = MAGSTIM[name]
+
+    def make(place: Place, options: Options) -> Stimulator:
+        def port() -> Transport:
+            return place.wrap(SerialPort(place.url, magstim_wire.BAUD))
+
+        return MagstimStimulator(info, port, place.site, place.life, unit(options))
+
+    return Row(info, make, magstim.RAPID_OPTIONS if name == "magstim-rapid" else {})
+
+
+def _magpro(name: str) -> Row:
+    info = MAGPRO[name]
+
+    def make(place: Place, _options: Options) -> Stimulator:
+        def port() -> Transport:
+            return place.wrap(SerialPort(place.url, MAGPRO_BAUD))
+
+        return MagproStimulator(info, port, place.site, place.life)
+
+    return Row(info, make, {})
+
+
+DRIVERS: Final[tuple[Row, ...]] = (
+    Row(TMSLINK, _tmslink, {}),
+    _magstim("magstim-200", lambda _: magstim.Paired(magstim_wire.Model.M200)),
+    _magstim("magstim-bistim", lambda _: magstim.Paired(magstim_wire.Model.BISTIM)),
+    _magstim("magstim-rapid", magstim.Rapid),
+    _magpro("magpro-r30"),
+    _magpro("magpro-x100"),
+)
 
 
 def find(name: str) -> Row:

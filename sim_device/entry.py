@@ -18,8 +18,8 @@ from sim_device.duomag_settings import DuomagSettings
 from sim_device.fault_rules import faults_help, load_rules
 from sim_device.faults import Rule
 from sim_device.magpro_settings import R30Settings, X100Settings
-from sim_device.magstim_core import MAGSTIM_KINDS
 from sim_device.magstim_models import make_200, make_bistim, make_rapid
+from sim_device.magstim_panel import MAGSTIM_KINDS
 from sim_device.magstim_settings import BistimSettings, Magstim200Settings, RapidSettings
 from sim_device.ports import Port, PtyPort, TcpPort
 from sim_device.realtime import Ending, boot_us, make_log, run

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from firmware_protocol.magstim.messages import Answer, Dialect, Model
-from sim_device.magstim_core import Core, Handler, Read, Values
+from sim_device.magstim_core import Core
+from sim_device.magstim_part import Handler, Read, Values
 from sim_device.magstim_settings import BistimSettings
 from sim_device.physics import Capacitor
 from sim_device.serial_unit import SerialUnit

@@ -6,103 +6,29 @@ does. A reply shows the state before the command had its effect, except for Q an
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Mapping
-from typing import Final, Protocol
+from typing import Final
 
 from firmware_protocol.magstim.messages import (
     ALIVE_WITHOUT_REMOTE,
     Answer,
-    Dialect,
     Model,
     Remote,
     Row,
     Status,
     Value,
 )
+from sim_device.magstim_panel import MAGSTIM_KINDS, effects_on
+from sim_device.magstim_part import Handler, Part, Phase, Read, Values
 from sim_device.magstim_settings import MagstimSettings
 from sim_device.magstim_wire import Heard, Parser, refusal, reply, unknown
-from sim_device.serial_unit import KINDS, Effect, SerialUnit
+from sim_device.serial_unit import Effect, SerialUnit
 from sim_device.unit import Discharge
-
-Values = Mapping[str, Value]
-Handler = Callable[[Values], Answer | None]
-"""Carries out one command; None for silence."""
-
-Read = Callable[[], Value]
 
 SCAN_US: Final = 100_000
 """So often it looks at the coil while armed."""
 
-MAGSTIM_KINDS: Final = KINDS | {
-    "panel_setting",
-    "disarms_itself",
-    "falls_idle",
-    "charger_fault",
-    "spontaneous_pulse",
-    "external_trigger",
-}
-"""Faults that can happen to a unit of this family."""
-
 _AFTER_EFFECT: Final = frozenset("QR")
-
-
-class Phase(enum.IntEnum):
-    """As its status byte shows it."""
-
-    SPENT = 0  # just after a pulse
-    STANDBY = Status.STANDBY
-    ARMED = Status.ARMED
-    READY = Status.READY
-
-
-class Part(Protocol):
-    """What one model adds."""
-
-    dialect: Dialect
-    commands: Mapping[str, Handler]
-    reads: Mapping[str, Read]  # of the fields of its replies
-
-    def power_up(self) -> None:
-        """Forget what was set."""
-
-    def power_max(self) -> int: ...
-
-    def changeable(self) -> bool:
-        """May settings be changed now?"""
-
-    def power_set(self) -> None:
-        """Another power has been set."""
-
-    def may_arm(self) -> bool: ...
-
-    def may_fire(self) -> bool: ...
-
-    def charge(self) -> None:
-        """Charge to what is set."""
-
-    def bleed(self) -> None:
-        """Empty the capacitors."""
-
-    def charged_at_us(self) -> int: ...
-
-    def rest_us(self) -> int:
-        """From a pulse until the next can be."""
-
-    def triggered(self) -> None:
-        """It will fire: what is set now holds for it."""
-
-    def go(self, cause: str) -> None:
-        """It fires: a pulse, a pair or a train begins."""
-
-    def spent(self) -> None:
-        """A pulse has left."""
-
-    def busy(self) -> bool:
-        """Is a pair or a train not over yet?"""
-
-    def stop(self, cause: str, /) -> None:
-        """End a pair or a train."""
 
 
 class Core:
@@ -134,14 +60,7 @@ class Core:
             "coil_2": self.coil_dc,
             **self.part.reads,
         }
-        self.effects: Mapping[str, Effect] = {
-            "panel_setting": self._knob,
-            "disarms_itself": self._stop_button,
-            "falls_idle": self._falls_idle,
-            "charger_fault": self._charger_fault,
-            "spontaneous_pulse": self._spontaneous,
-            "external_trigger": self._edge,
-        }
+        self.effects: Mapping[str, Effect] = effects_on(self)
         self.kinds = MAGSTIM_KINDS
         self._wake_us: int | None = None
         self.power_up()
@@ -150,7 +69,7 @@ class Core:
 
     def power_up(self) -> None:
         self.phase = Phase.STANDBY
-        self.remote = self._error = self._hot = False
+        self.remote = self.error = False
         self.power = self.settings.power
         self._heard_us = self.remote_us = self.bench.now
         self._byte_us = self.bench.now
@@ -166,7 +85,7 @@ class Core:
         self.part.bleed()
         if self.phase is not Phase.STANDBY:
             self.phase = Phase.STANDBY
-            self._note("disarm", cause="power")
+            self.note("disarm", cause="power")
 
     def hear(self, data: bytes) -> None:
         partial_us = self.settings.partial_us
@@ -242,7 +161,7 @@ class Core:
         if not self.remote:
             self.remote = True
             self.remote_us = self.bench.now
-            self._note("remote", on=True)
+            self.note("remote", on=True)
         return Answer.DONE
 
     def _give_remote(self) -> Answer:
@@ -253,10 +172,10 @@ class Core:
     def _drop_remote(self) -> None:
         if self.remote:
             self.remote = False
-            self._note("remote", on=False)
+            self.note("remote", on=False)
 
     def _arm(self) -> Answer:
-        fit = self.bench.unit.coil_type != 0 and not self._hot and not self._error
+        fit = self.bench.unit.coil_type != 0 and not self._is_hot() and not self.error
         idle = self.phase is Phase.STANDBY and not self.under_way()
         if not fit or not idle or not self.part.may_arm():
             return Answer.CONFLICT
@@ -264,7 +183,7 @@ class Core:
         self.phase = Phase.ARMED
         self._active_us = now
         self._ready_from_us = max(self._ready_from_us, now + self.settings.arming_us)
-        self._note("arm", mso=self.power)
+        self.note("arm", mso=self.power)
         self.part.charge()
         return Answer.DONE
 
@@ -275,7 +194,7 @@ class Core:
     def _fire(self) -> Answer:
         if self.phase is not Phase.READY or not self.part.may_fire():
             return Answer.CONFLICT
-        self._trigger("fire", self.settings.fire_us)
+        self.trigger("fire", self.settings.fire_us)
         return Answer.DONE
 
     def _set_power(self, values: Values) -> Answer:
@@ -310,7 +229,7 @@ class Core:
             self.part.stop(cause)
         if self.phase is not Phase.STANDBY:
             self.phase = Phase.STANDBY
-            self._note("disarm", cause=cause)
+            self.note("disarm", cause=cause)
         self.let_go()
 
     def let_go(self) -> None:
@@ -322,7 +241,7 @@ class Core:
         """Has something been triggered that is not over?"""
         return self._pending or self.part.busy()
 
-    def _trigger(self, cause: str, after_us: int) -> None:
+    def trigger(self, cause: str, after_us: int) -> None:
         self.phase = Phase.SPENT
         self._pending = True
         self.part.triggered()
@@ -355,37 +274,37 @@ class Core:
         """The winding, as its sensor reads it."""
         return max(0, self.bench.unit.temperatures_dc(self.bench.now)[0])
 
+    def _is_hot(self) -> bool:
+        return self.coil_dc() > self.settings.coil_max_dc
+
     def _status(self) -> int:
         status = Status(self.phase)
         if self.bench.unit.coil_type != 0:
             status |= Status.COIL_PRESENT
-        if self._hot and self.settings.replace_when_hot:
+        if self._is_hot() and self.settings.replace_when_hot:
             status |= Status.REPLACE_COIL
-        if self._error:
+        if self.error:
             status |= Status.ERROR | Status.FATAL
         if self.remote:
             status |= Status.REMOTE
         return int(status)
 
-    @property
-    def error(self) -> bool:
-        return self._error
-
     # -- what happens by itself ----------------------------------------------------------------
 
     def _look_at_coil(self) -> None:
-        self._hot = self.coil_dc() > self.settings.coil_max_dc
-        gone = self.bench.unit.coil_type == 0
-        if (self._hot or gone) and (self.armed or self.under_way()):
-            cause = "coil_hot" if self._hot else "coil_absent"
-            self._note("fault", cause=cause)
+        if not self.armed and not self.under_way():
+            return
+        hot, gone = self._is_hot(), self.bench.unit.coil_type == 0
+        if hot or gone:
+            cause = "coil_hot" if hot else "coil_absent"
+            self.note("fault", cause=cause)
             self.disarm(cause, at_once=True)
 
     def _look_at_silence(self) -> None:
         now = self.bench.now
         silence_us = self._silence_us()
         if silence_us and now - self._heard_us > silence_us:
-            self._note("dead_man")
+            self.note("dead_man")
             self.disarm("dead_man")
             self._drop_remote()
         if self.armed and now - self._active_us > self.settings.armed_idle_us:
@@ -405,7 +324,7 @@ class Core:
             self.phase = Phase.ARMED
         if self.phase is Phase.ARMED and now >= self._ready_us():
             self.phase = Phase.READY
-            self._note("ready", mso=self.power)
+            self.note("ready", mso=self.power)
 
     def _ready_us(self) -> int:
         return max(self._ready_from_us, self.part.charged_at_us())
@@ -432,39 +351,5 @@ class Core:
         """SerialUnit calls `check` next."""
         self._wake_us = None
 
-    # -- people and faults ---------------------------------------------------------------------
-
-    def _knob(self, by_pct: int) -> bool:
-        if self.part.changeable():
-            self.change_power(min(max(self.power + by_pct, 0), self.part.power_max()))
-        return True
-
-    def _stop_button(self, _: int) -> bool:
-        self.disarm("panel", at_once=True)
-        return True
-
-    def _falls_idle(self, _: int) -> bool:
-        armed = self.armed
-        self.disarm("none")
-        return armed
-
-    def _charger_fault(self, _: int) -> bool:
-        self._error = True
-        self._note("fault", cause="charger")
-        self.disarm("charger", at_once=True)
-        return True
-
-    def _spontaneous(self, _: int) -> bool:
-        charged = self.bench.unit.capacitor.at(self.bench.now) >= 1  # an empty one gives no pulse
-        if charged:
-            self.pulse("spontaneous", power=self.power)
-        return charged
-
-    def _edge(self, _: int) -> bool:
-        """At the trigger input: what is not ready then is not fired later."""
-        if self.phase is Phase.READY and self.part.may_fire():
-            self._trigger("trigger", 0)
-        return True
-
-    def _note(self, event: str, **more: object) -> None:
+    def note(self, event: str, **more: object) -> None:
         self.bench.log({"t_us": self.bench.now, "event": event, **more})

@@ -15,7 +15,8 @@ from firmware_protocol.magstim.messages import (
     RapidStatus,
 )
 from firmware_protocol.magstim.rates import frequency_max_dhz
-from sim_device.magstim_core import Core, Handler, Phase, Read, Values
+from sim_device.magstim_core import Core
+from sim_device.magstim_part import Handler, Phase, Read, Values
 from sim_device.magstim_settings import RapidSettings
 from sim_device.magstim_train import Train
 from sim_device.serial_unit import SerialUnit

@@ -23,6 +23,7 @@ from drivers.contract import (
     Permit,
     PulseBlock,
     PulseSeen,
+    Shape,
     StopClass,
     Ticket,
     Transport,
@@ -42,6 +43,7 @@ INFO: Final = DriverInfo(
     hello_after_us=200 * MS,
     status_age_us=60 * MS,
     dead_man_us=wire.DEAD_MAN_US,
+    coil_step_dc=1,
     checks_frames=True,
 )
 REPLY_WITHIN_US: Final = 40 * MS
@@ -114,7 +116,7 @@ class TmslinkStimulator:
         permit_us = self._clock.device(permit_until) if permit_until > now else 0
         self._say(wire.Beat(cycle & 0xFFFF_FFFF, now, self._device_time, permit_us, 0))
 
-    def arm(self, mso: PercentMso, now: BootUs) -> Ticket:
+    def arm(self, mso: PercentMso, shape: Shape, now: BootUs) -> Ticket:
         return self._ask(wire.Arm(mso.value, self._coil_type), now)
 
     def disarm(self, now: BootUs) -> None:

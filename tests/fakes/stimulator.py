@@ -24,6 +24,7 @@ from drivers.contract import (
     Permit,
     PulseBlock,
     PulseSeen,
+    Shape,
     StopClass,
     Ticket,
 )
@@ -45,7 +46,7 @@ PATIENCE = 100
 LEAD_US = 20 * MS
 INFO = DriverInfo(
     "fake", StopClass.NATIVE_LEASE, Maturity.EXPERIMENTAL, "", 100 * MS, LEAD_US, 0, 60 * MS,
-    50 * MS, True,
+    50 * MS, 1, True,
 )  # fmt: skip
 IDENTITY = Identity("Fake", "F1", "1.0", 7, 1)
 ENVELOPE = Envelope(100, 10 * MS, 1_000, 60 * SECOND, 410, (0,) * 101, 0)
@@ -114,6 +115,7 @@ class FakeStimulator:
         self.info = INFO
         self.wake_at: BootUs | None = None
         self.refused_shapes = ""  # why it never takes a block
+        self.armed_shape: Shape | None = None  # that the newest arming named
         self.calls: list[Call] = []
         self.events: list[DriverEvent] = []
         self.ticket = Ticket(0)  # of the newest command
@@ -132,7 +134,8 @@ class FakeStimulator:
     def beat(self, cycle: int, now: BootUs, permit_until: BootUs) -> None:
         self.calls.append(Call("beat", now, (cycle, permit_until)))
 
-    def arm(self, mso: PercentMso, now: BootUs) -> Ticket:
+    def arm(self, mso: PercentMso, shape: Shape, now: BootUs) -> Ticket:
+        self.armed_shape = shape
         return self._command(Call("arm", now, mso))
 
     def disarm(self, now: BootUs) -> None:

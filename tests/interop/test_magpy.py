@@ -6,6 +6,7 @@ held against the ground truth.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -151,7 +152,7 @@ def test_a_train_of_a_rapid_is_what_the_client_ordered(told: dict[str, Told]) ->
     unit = told["rapid"]
     assert (unit.seen["running"], unit.seen["fire_running"]) == (1, CONFLICT)
     *train, single = unit.pulses
-    gaps = {b["t_us"] - a["t_us"] for a, b in zip(train, train[1:], strict=False)}
+    gaps = {b["t_us"] - a["t_us"] for a, b in itertools.pairwise(train)}
     assert (len(train), gaps) == (15, {100_000})
     assert [p["mso"] for p in unit.pulses] == pytest.approx([40] * 16, abs=0.5)
     (begun,), (ended,) = unit.events("train_start"), unit.events("train_end")

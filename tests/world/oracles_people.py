@@ -347,6 +347,6 @@ def liveness(e: Evidence) -> list[str]:
         used = granted + [line["at_us"] for line in intended(e) if line["at_us"] >= calm]
         if not any(at - calm <= USABLE_WITHIN_US for at in used):
             found.append(f"not usable within {USABLE_WITHIN_US // SECOND} s after the last fault")
-    elif e["needs_recovery"]:
+    elif e["needs_recovery"] and not any(at >= calm for at in arms):
         found.append("the story ended before anybody could start again")
     return found

@@ -9,26 +9,27 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from drivers.contract import Envelope
-from drivers.tmslink.driver import TmslinkStimulator
 from firmware_protocol.quantities import MS, SECOND, BootUs
 from sim_device.device import DeviceClock
 from sim_device.faults import Rule
-from sim_device.settings import Settings
-from sim_device.tmslink_firmware import Firmware
+from sim_device.settings import Physics
 from sim_device.world import VirtualPort, Wire
+from tests.families import TMSLINK_FAMILY, Family
 from tests.world.odometer import TOTAL
 from tmsctl.guard.core import PERIOD_US, Guard, Inputs
 from tmsctl.guard.plans import plan_for
 from tmsctl.ipc import messages as ipc
-from tmsctl.safety.limits import GENERAL, Limits
+from tmsctl.safety.limits import GENERAL, Limits, device_limits
 from tmsctl.safety.machine import Safe
 from tmsctl.stimulation.plan import Plan
 from tmsctl.stimulation.prescription import Prescription, compile_plan
 from tmsctl.stimulation.protocol import load_library
 
-LIBRARY = load_library()
+LIBRARY = load_library((Path(__file__).parent / "protocols",))
 START = BootUs(1_000 * SECOND)
 SITE = Envelope(100, 10_000, 1_000, 60_000_000, 410, (), 0)
 
@@ -109,25 +110,27 @@ class Rig:
     def __init__(
         self,
         seed: int = 0,
-        settings: Settings | None = None,
+        settings: Physics | None = None,
         limits: Limits = GENERAL,
         rules: Iterable[Rule] = (),
         delay_us: int = 300,
         serial: str | None = None,
         latched: str | None = None,
+        family: Family = TMSLINK_FAMILY,
     ) -> None:
         self.rng = random.Random(seed)
         self.now = START
         self.truth: list[dict[str, object]] = []
         self.pulses: list[dict[str, object]] = []  # the pulses among the truth
-        self.settings = settings or Settings()
-        self.firmware = Firmware(self.settings, self.rng, self._log, rules)
-        self.to_device = Wire(self.rng, delay_us, per_byte_us=11)  # 921600 baud
-        self.to_host = Wire(self.rng, delay_us, per_byte_us=11)
+        self.family = family
+        self.settings = settings or family.settings()
+        self.firmware: Any = family.device(self.settings, self.rng, self._log, rules)
+        self.to_device = Wire(self.rng, delay_us, family.per_byte_us)
+        self.to_host = Wire(self.rng, delay_us, family.per_byte_us)
         clock = DeviceClock(START, self.settings.clock_us, self.settings.drift_ppm)
         self.clock = clock
         self.port = VirtualPort(self.firmware, self.to_device, self.to_host, clock, START)
-        self.limits = limits
+        self.limits = device_limits(limits, family.info.status_age_us)
         self.serial = serial
         self.service = Service()
         self.stop_pressed_by: str | None = None
@@ -135,7 +138,7 @@ class Rig:
         self.next_cycle = BootUs(self.now + PERIOD_US)
 
     def _new_guard(self, latched: str | None) -> Guard:
-        self.driver = TmslinkStimulator(self.port.open, SITE)
+        self.driver = self.family.driver(self.port.open, SITE)
         return Guard(
             self.driver,
             self.limits,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from drivers.contract import SINGLE
 from firmware_protocol.quantities import MS, SECOND
 from sim_device.faults import Rule
 from tests.world.rig import Rig, compiled
@@ -301,7 +302,7 @@ def never_arms(rig: Rig) -> None:
 
 def without_checksum(rig: Rig) -> None:
     def arms(now: int) -> None:
-        rig.driver.arm(compiled("ctbs600").mso, rig.now)
+        rig.driver.arm(compiled("ctbs600").mso, SINGLE, rig.now)
 
     rig.driver.probe_bad_frame = arms  # type: ignore[method-assign,assignment]
 

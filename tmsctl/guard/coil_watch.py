@@ -22,9 +22,13 @@ YOUNG_US: Final = 10 * SECOND
 class CoilWatch:
     """Facts for the rule `coil-sensor`. Bounded; a reading is kept for a second."""
 
-    __slots__ = ("_delivered_uj", "_kept", "_last", "_pulse_at", "_run_began_at", "rate_dc")
+    __slots__ = (
+        "_delivered_uj", "_kept", "_last", "_pulse_at", "_run_began_at", "_step_dc", "rate_dc",
+    )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, step_dc: int = 1) -> None:
+        """`step_dc`: smallest change that the device's thermometer tells."""
+        self._step_dc = step_dc
         self.rate_dc = 0  # change of the surface within the last second or little more, 0.1 C
         self._kept: DeviceStatus | None = None
         self._last: tuple[int, int] | None = None
@@ -33,8 +37,9 @@ class CoilWatch:
 
     @property
     def stuck_j(self) -> int:
-        """Energy of the pulses of young runs since either temperature last moved."""
-        return self._delivered_uj // 1_000_000
+        """Energy of the pulses of young runs since either temperature last moved; of a coarse
+        thermometer its share for 0.1 degree."""
+        return self._delivered_uj // (1_000_000 * self._step_dc)
 
     def reading(self, status: DeviceStatus) -> None:
         seen = (status.coil_dc, status.surface_dc)

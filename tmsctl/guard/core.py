@@ -18,7 +18,14 @@ from tmsctl.guard.pieces import cannot
 from tmsctl.guard.playback import Intent, OpenBlock, Playback
 from tmsctl.guard.report import Reporter
 from tmsctl.guard.self_test import SelfTest
-from tmsctl.guard.views import arm_request_of, facts_of, interlocks, request_of, settled_at
+from tmsctl.guard.views import (
+    arm_request_of,
+    facts_of,
+    interlocks,
+    request_of,
+    settled_at,
+    shape_of,
+)
 from tmsctl.ipc import messages as ipc
 from tmsctl.safety import machine, permit, rules
 from tmsctl.safety.dose import PulseTimes
@@ -75,7 +82,9 @@ class Guard:
         if latched is not None:
             self.state = Safe((Trip("unclean-start", Action.SAFE, latched),))
         self.report = Reporter()
-        self.device = DeviceView(serial, PulseTimes(limits.train_gap_min_us), self.report)
+        self.device = DeviceView(
+            serial, PulseTimes(limits.train_gap_min_us), self.report, driver.info.coil_step_dc
+        )
         self.self_test = SelfTest(driver, self.device)
         self.play: Playback | None = None
         self.stopped_by: str | None = None
@@ -260,7 +269,7 @@ class Guard:
             case Effect.ARM:
                 assert isinstance(result.state, Arming)
                 self.settled_at = settled_at(self, result.state.mso, now)
-                self.device.arming(self.driver.arm(result.state.mso, now), now)
+                self.device.arming(self.driver.arm(result.state.mso, shape_of(self.play), now), now)
             case Effect.DISARM:
                 self.driver.disarm(now)
             case Effect.STOP:

@@ -43,7 +43,9 @@ _ENERGISED = (DeviceState.ARMING, DeviceState.READY, DeviceState.FIRING)
 class DeviceView:
     """Facts about the device, and the settlement of every block. It never sends anything."""
 
-    def __init__(self, serial: str | None, seen: PulseTimes, report: Reporter) -> None:
+    def __init__(
+        self, serial: str | None, seen: PulseTimes, report: Reporter, coil_step_dc: int = 1
+    ) -> None:
         self.status: DeviceStatus | None = None
         self.identity: Identity | None = None
         self.envelope: Envelope | None = None
@@ -57,7 +59,7 @@ class DeviceView:
         self.realised_permille: int | None = None
         self.last_realised = 0
         self.didt_a_per_us: int | None = None
-        self.coil = CoilWatch()
+        self.coil = CoilWatch(coil_step_dc)
         self.link_watch = LinkWatch()
         self.energy_at: BootUs | None = None
         self.armed_since: BootUs | None = None

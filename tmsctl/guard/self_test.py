@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Final
 
-from drivers.contract import DeviceState, Stimulator, StopClass
+from drivers.contract import SINGLE, DeviceState, Stimulator, StopClass
 from firmware_protocol.quantities import MS, SECOND, BootUs, PercentMso
 from tmsctl.guard.device_view import DeviceView
 from tmsctl.ipc.messages import SelfTested, SelfTestState
@@ -21,6 +21,9 @@ STEP_MAX_US: Final = 2 * SECOND
 
 DEAD_MAN_GRACE_US: Final = 100 * MS
 """Beyond the device's dead-man: what a busy computer may take to see it."""
+
+ASKED_GRACE_US: Final = 500 * MS
+"""The same for a device that has to be asked, and may have to be connected again before."""
 
 STOP_SEEN_US: Final = 150 * MS
 QUIET_US: Final = 100 * MS
@@ -140,11 +143,12 @@ class SelfTest:
         if failed:
             return failed
         speaks_when_asked = self._driver.info.stop_class is not StopClass.NATIVE_LEASE
+        grace_us = ASKED_GRACE_US if speaks_when_asked else DEAD_MAN_GRACE_US
         last_beat_at = yield True
         now = yield True
         while not self._shows(_DISARMED):
             silent_us = now - last_beat_at
-            if silent_us > dead_man_us + DEAD_MAN_GRACE_US:
+            if silent_us > dead_man_us + grace_us:
                 return f"still armed {silent_us // MS} ms after the last beat"
             now = yield speaks_when_asked and silent_us > dead_man_us
         self._proofs["dead_man"] = PROVEN
@@ -168,7 +172,7 @@ class SelfTest:
         return ""
 
     def _arm(self, now: BootUs) -> _Script:
-        self._driver.arm(MSO, now)
+        self._driver.arm(MSO, SINGLE, now)
         return (yield from self._until(_ENERGISED, "the device does not arm"))
 
     def _until(self, states: tuple[DeviceState, ...], otherwise: str) -> _Script:

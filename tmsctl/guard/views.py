@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from drivers.contract import PulseBlock
+from drivers.contract import SINGLE, PulseBlock, Shape
 from firmware_protocol.quantities import BootUs, PercentMso
 from tmsctl.guard.playback import Intent, Playback
 from tmsctl.ipc import messages as ipc
@@ -108,6 +108,14 @@ def settled_at(guard: Guard, mso: PercentMso, now: BootUs) -> BootUs:
     step = 10 * mso.value - status.charge_permille
     per_pct = limits.settle_up_us_per_pct if step >= 0 else limits.settle_down_us_per_pct
     return BootUs(now + abs(step) * per_pct // 10)
+
+
+def shape_of(play: Playback | None) -> Shape:
+    """Of the next blocks."""
+    if play is None or play.complete:
+        return SINGLE
+    train = play.plan.train_of(play.position)
+    return Shape(train.pulses_per_burst, train.interval_us)
 
 
 def interlocks(guard: Guard, now: BootUs) -> list[ipc.Interlock]:

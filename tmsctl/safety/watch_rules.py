@@ -211,7 +211,7 @@ def _didt(f: Facts, lim: Limits, _now: BootUs) -> str | None:
     coil = COILS.get(status.coil_type)
     if coil is None:  # its pulses could not be judged, so it is not armed either
         return f"nothing is known of coils of type {status.coil_type}"
-    if mso is None or f.didt_a_per_us is None:
+    if mso is None or f.didt_a_per_us is None or coil.didt_max_centi is None:
         return None
     expected = coil.didt_max_centi * mso.value  # 1e-4 A/us
     allowed = max(expected * lim.didt_off_max_permille, 10_000_000 * lim.didt_off_floor_a_per_us)
@@ -261,6 +261,8 @@ def _realised_off(f: Facts, _now: BootUs) -> int | None:
 def _didt_off(f: Facts, _now: BootUs) -> int | None:
     coil = None if f.status is None else COILS.get(f.status.coil_type)
     if coil is None or f.didt_a_per_us is None or f.armed_mso is None or f.armed_mso.value == 0:
+        return None
+    if coil.didt_max_centi is None:
         return None
     expected = coil.didt_max_centi * f.armed_mso.value
     return abs(10_000_000 * f.didt_a_per_us - 1_000 * expected) // expected

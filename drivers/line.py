@@ -1,0 +1,118 @@
+"""What the drivers of plain serial devices share: the port, its losses, and a pulse in time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from drivers.contract import DriverEvent, LinkDown, Permit, PulseBlock, Ticket, Transport
+from firmware_protocol.quantities import MS, BootUs
+
+LATE_MAX_US: Final = 5 * MS
+"""A trigger that comes later than this is left out: a late pulse is never caught up."""
+
+
+class Line:
+    """One port that comes and goes, and the events for the next `poll`."""
+
+    def __init__(self, open_port: Callable[[], Transport], retry_us: int) -> None:
+        self.events: list[DriverEvent] = []
+        self.port: Transport | None = None
+        self._open_port, self._retry_us = open_port, retry_us
+        self._try_at = BootUs(0)
+        self._why_down = ""
+
+    def fileno(self) -> int:
+        return -1 if self.port is None else self.port.fileno()
+
+    def open(self, now: BootUs) -> bool:
+        """Whether the port is open; tried again every `retry_us`."""
+        if self.port is None and now >= self._try_at:
+            self._try_at = BootUs(now + self._retry_us)
+            try:
+                self.port = self._open_port()
+            except OSError as error:
+                self.down(str(error))
+        return self.port is not None
+
+    def read(self) -> bytes | None:
+        """All that has arrived; None when the port has just been lost, or is closed."""
+        if self.port is None:
+            return None
+        try:
+            return self.port.read()
+        except OSError as error:
+            self._lose(error)
+            return None
+
+    def write(self, data: bytes) -> bool:
+        """Whether every byte was taken. A port that is lost is noticed by the next `read`."""
+        if self.port is None:
+            return False
+        try:
+            return self.port.write(data)
+        except OSError as error:
+            self._lose(error)
+            return False
+
+    def up(self) -> None:
+        """The device answers: a later loss is told again."""
+        self._why_down = ""
+
+    def down(self, why: str) -> None:
+        """Tell it once, not with every attempt. `why` is CODE: sentence."""
+        if why != self._why_down:
+            self._why_down = why
+            self.events.append(LinkDown(why))
+
+    def close(self) -> None:
+        if self.port is not None:
+            self.port.close()
+            self.port = None
+
+    def taken(self) -> Sequence[DriverEvent]:
+        """What has happened since the last call."""
+        if not self.events:
+            return ()
+        events, self.events = self.events, []
+        return events
+
+    def _lose(self, error: OSError) -> None:
+        self.close()
+        self.down(f"port-lost: {error.strerror or error}")
+
+
+@dataclass(slots=True)
+class Shot:
+    """A block that was handed to the driver and is not over. The host triggers it in time."""
+
+    permit: Permit
+    ticket: Ticket
+    send_at: BootUs
+    start_at: BootUs  # of its first pulse, as far as we know
+    sent_at: BootUs | None = None
+    answered: bool = False  # its ticket has ended
+
+    @property
+    def block(self) -> PulseBlock:
+        return self.permit.block
+
+    @property
+    def end_at(self) -> BootUs:
+        """Of its last pulse."""
+        return BootUs(self.start_at + self.block.span_us)
+
+    def due_by(self, at: BootUs) -> int:
+        """Pulses that can have left by then, at most."""
+        return sum(self.start_at + self.block.offset_us(n) <= at for n in range(self.block.pulses))
+
+    def hindrance(self, now: BootUs, permit_until: BootUs) -> str:
+        """Why it must not be triggered now; empty when it may."""
+        if now - self.send_at > LATE_MAX_US:
+            return f"late: the trigger came {now - self.send_at} us too late"
+        if now > permit_until:
+            return "no-permit: no beat permits a pulse now"
+        if self.end_at > self.permit.expires_at:
+            return "expired: the permit ends before the block"
+        return ""

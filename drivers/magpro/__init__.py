@@ -1,0 +1,1 @@
+"""MagVenture MagPro R30 and X100 (docs/magpro.md)."""

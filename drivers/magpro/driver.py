@@ -1,0 +1,491 @@
+"""The driver of MagVenture's MagPro. No thread, no sleep, no clock.
+
+The unit carries on when its host falls silent, so nothing is handed to it that goes on by itself:
+the host triggers each pulse, or each burst, in its time, and the unit times what is inside a burst.
+It tells each pulse with the slope of its current, and everything that people do at its panel.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from drivers.contract import (
+    BlockEnded,
+    CommandEnded,
+    DeviceState,
+    DeviceStatus,
+    Disarmed,
+    DriverEvent,
+    DriverInfo,
+    Envelope,
+    Identity,
+    LinkError,
+    LinkUp,
+    Maturity,
+    Outcome,
+    Permit,
+    PulseBlock,
+    PulseSeen,
+    Shape,
+    StopClass,
+    Ticket,
+    Transport,
+)
+from drivers.line import Line, Shot
+from drivers.magpro.unit import COUNTERS, DISABLE, FIRE, MUTE, STATUS, Ask, Talk, Unit
+from firmware_protocol.magpro import messages as m
+from firmware_protocol.magpro import names as n
+from firmware_protocol.magpro.framing import BadMessage, Decoder, frame_of
+from firmware_protocol.quantities import MS, BootUs, DeviceUs, PercentMso
+
+BAUD: Final = 38_400
+ANSWER_WITHIN_US: Final = 300 * MS
+"""20 to 80 ms are usual (TMSEMG_toolbox, MAGIC); more is an answer that was lost."""
+
+SETTING_US: Final = 100 * MS
+"""What is not answered is given so long to take effect."""
+
+POLL_US: Final = 50 * MS
+STATUS_DUE_US: Final = 100 * MS
+"""A conversation waits for a status that is older than this."""
+
+FIRE_LATENCY_US: Final = 2 * MS
+"""Six bytes at 38400 baud; how long the unit itself takes is not public."""
+
+QUIET_US: Final = 12 * MS
+SEEN_WITHIN_US: Final = 250 * MS
+"""The frame that tells a pulse comes by then, or its counter is asked."""
+
+SILENT_AFTER: Final = 3
+STOP_AGAIN_US: Final = 100 * MS
+CHARGE_US_PER_PCT: Final = 10 * MS
+CHARGE_MORE_US: Final = 300 * MS
+"""The unit does not tell when it is charged: this long after it was enabled it counts as ready."""
+
+INFO: Final = {
+    name: DriverInfo(
+        name=name,
+        stop_class=StopClass.NONE,
+        maturity=Maturity.EXPERIMENTAL,
+        verified_on="",
+        lease_max_us=0,
+        lead_us=4 * MS,
+        hello_after_us=500 * MS,
+        status_age_us=250 * MS,
+        dead_man_us=None,
+        coil_step_dc=10,
+        checks_frames=False,  # a malformed command may leave it deaf (magicpy)
+    )
+    for name in ("magpro-r30", "magpro-x100")
+}
+
+
+class MagproStimulator:
+    """One unit on one line."""
+
+    def __init__(
+        self,
+        info: DriverInfo,
+        open_port: Callable[[], Transport],
+        site: Envelope,
+        life: int,
+    ) -> None:
+        """`life`: a number that no driver of this unit had before; each connection takes one."""
+        self.info = info
+        self._site = site
+        self._unit = Unit(info.name)
+        self._line = Line(open_port, info.hello_after_us)
+        self._decoder = Decoder()
+        self._skipped = 0
+        self._lives = itertools.count(life)
+        self._tickets = itertools.count(1)
+        self._up = False
+        self._connect_at = BootUs(0)
+        self._heard_bytes = False  # since the attempt to connect began
+        self._ask: Ask | None = None
+        self._asked_at = self._status_at = BootUs(0)
+        self._unanswered = 0
+        self._talk: Talk | None = None
+        self._next: Ask | None = None
+        self._spoken: Ask | None = None
+        self._arm_ticket: Ticket | None = None
+        self._latch = ""
+        self._stop_at: BootUs | None = None  # it is being disabled; when to say so again
+        self._permit_until = BootUs(0)
+        self._ready_at: BootUs | None = None  # None: not enabled by us
+        self._shot: Shot | None = None
+        self._told = 0  # frames that told pulses of the shot
+        self._a_per_us = 0
+        self._count = self._block_id = self._block_fired = 0
+
+    @property
+    def wake_at(self) -> BootUs | None:
+        shot = self._shot
+        return None if shot is None or shot.sent_at is not None else shot.send_at
+
+    def fileno(self) -> int:
+        return self._line.fileno()
+
+    def poll(self, now: BootUs) -> Sequence[DriverEvent]:
+        was_open = self._line.port is not None
+        if not self._line.open(now):
+            return self._line.taken()
+        if not was_open:
+            self._forget()
+            self._connect_at = now
+        data = self._line.read()
+        if data is None:
+            self._drop()
+            return self._line.taken()
+        if data:
+            self._heard_bytes = True
+            for item in self._decoder.feed(data):
+                self._note(item, now)
+            if self._up and self._decoder.skipped > self._skipped:
+                self._tell(LinkError("garbage: bytes that are no frame of a MagPro"))
+            self._skipped = self._decoder.skipped
+        if self._ask is not None and now - self._asked_at >= self._patience_us():
+            self._no_answer(self._ask, now)
+        if not self._up and self._talk is None and now >= self._connect_at:
+            self._heard_bytes = False
+            self._begin(self._unit.connect(), now)
+        shot = self._shot
+        if shot is not None:
+            if shot.sent_at is None:
+                if now >= shot.send_at:
+                    self._trigger(shot, now)
+            else:
+                self._settle(shot, now)
+        return self._line.taken()
+
+    def beat(self, cycle: int, now: BootUs, permit_until: BootUs) -> None:
+        self._permit_until = permit_until
+        if not self._up or self._ask is not None:
+            return
+        if self._stop_at is not None:
+            self._make_safe(now)
+        elif self._next is not None and now - self._status_at < STATUS_DUE_US:
+            self._speak(now)
+        elif not self._is_soon(now) and now - self._status_at >= POLL_US:
+            self._send(STATUS, now)
+
+    def _is_soon(self, now: BootUs) -> bool:
+        """Is a trigger due, for which the line is kept free?"""
+        wake_at = self.wake_at
+        return wake_at is not None and wake_at - now < QUIET_US
+
+    # -- verbs -------------------------------------------------------------------------------
+
+    def arm(self, mso: PercentMso, shape: Shape, now: BootUs) -> Ticket:
+        ticket = Ticket(next(self._tickets))
+        if why := self._occupied():
+            self._tell(CommandEnded(ticket, Outcome.REFUSED, why))
+        else:
+            self._arm_ticket = ticket
+            self._begin(self._unit.arm(mso, shape), now)
+        return ticket
+
+    def disarm(self, now: BootUs) -> None:
+        self._make_safe(now)
+
+    def stop(self, now: BootUs) -> None:
+        self._latch = self._latch or "host stop"
+        self._make_safe(now)
+
+    def acknowledge(self, now: BootUs) -> None:
+        self._latch, self._stop_at = "", None
+
+    def fire(self, permit: Permit, now: BootUs) -> Ticket:
+        permit.spend(now)
+        ticket = Ticket(next(self._tickets))
+        block = permit.block
+        why = self._occupied()
+        if not why and Shape(block.pulses_per_burst, block.interval_us) != self._unit.shape:
+            why = "it is armed for another burst"
+        if why:
+            self._tell(CommandEnded(ticket, Outcome.REFUSED, why))
+            return ticket
+        send_at = BootUs(permit.start_at - FIRE_LATENCY_US)
+        self._shot, self._told = Shot(permit, ticket, send_at, permit.start_at), 0
+        return ticket
+
+    def refuses(self, block: PulseBlock) -> str:
+        if block.bursts > 1:
+            return "a MagPro is triggered burst by burst"
+        return self._unit.refuses(block)
+
+    def probe_bad_frame(self, now: BootUs) -> None:
+        raise NotImplementedError("the self-test asks `info.checks_frames` first")
+
+    def close(self) -> None:
+        self._line.close()
+        self._up = False
+
+    def _occupied(self) -> str:
+        if not self._up:
+            return "no unit answers"
+        if self._latch or self._stop_at is not None:
+            return self._latch or "it is being disabled"
+        return "another command is under way" if self._talk or self._shot else ""
+
+    def _tell(self, event: DriverEvent) -> None:
+        self._line.events.append(event)
+
+    def _make_safe(self, now: BootUs) -> None:
+        """Disable, again and again until the unit shows it."""
+        shot = self._shot
+        if shot is not None and shot.sent_at is None:
+            self._refuse(shot, "stopped")
+        if self._talk is not None and self._up:
+            self._talk = self._next = self._spoken = None
+            self._end_arming(Outcome.UNKNOWN, "stopped")
+        self._ready_at = None
+        if self._line.port is None or (self._stop_at is not None and now < self._stop_at):
+            return
+        self._stop_at = BootUs(now + STOP_AGAIN_US)
+        self._line.write(frame_of(DISABLE.message))
+        self._send(STATUS, now)  # behind it: what it shows is after the disabling
+
+    # -- conversations -----------------------------------------------------------------------
+
+    def _send(self, ask: Ask, now: BootUs) -> None:
+        self._ask, self._asked_at = ask, now
+        self._line.write(frame_of(ask.message))
+
+    def _patience_us(self) -> int:
+        answers = self._ask is None or self._ask.answer is not None
+        return ANSWER_WITHIN_US if answers else SETTING_US
+
+    def _no_answer(self, ask: Ask, now: BootUs) -> None:
+        self._ask = None
+        if self._up and ask.answer is not None and ask is not FIRE:
+            self._unanswered += 1
+            self._tell(LinkError(f"lost: no answer to {type(ask.message).__name__}"))
+            if self._unanswered >= SILENT_AFTER:
+                self._line.down(f"device-silent: {SILENT_AFTER} questions without an answer")
+                self._connect_at = now
+                self._drop()
+                return
+        if ask is self._spoken:
+            self._hear(None, now)
+
+    def _begin(self, talk: Talk, now: BootUs) -> None:
+        self._talk = talk
+        self._hear(None, now, first=True)
+
+    def _hear(self, answer: m.ToHost | None, now: BootUs, *, first: bool = False) -> None:
+        assert self._talk is not None
+        self._spoken = None
+        try:
+            self._next = next(self._talk) if first else self._talk.send(answer)
+        except StopIteration as ended:
+            self._talk = self._next = None
+            self._ended(str(ended.value), now)
+            return
+        if not self._up:
+            self._speak(now)
+
+    def _speak(self, now: BootUs) -> None:
+        ask, self._next = self._next, None
+        assert ask is not None
+        self._spoken = ask
+        self._send(ask, now)
+
+    def _ended(self, failed: str, now: BootUs) -> None:
+        """A conversation is over; `failed` is CODE: sentence, or empty."""
+        if not self._up:
+            self._connected(failed, now)
+            return
+        sure = Outcome.UNKNOWN if failed.startswith("no-answer") else Outcome.REFUSED
+        if not failed:
+            status = self._unit.status
+            charge_us = CHARGE_US_PER_PCT * (status.a_pct if status else 100)
+            self._ready_at = BootUs(now + charge_us + CHARGE_MORE_US)
+        self._end_arming(sure if failed else Outcome.APPLIED, failed)
+
+    def _end_arming(self, outcome: Outcome, why: str) -> None:
+        ticket, self._arm_ticket = self._arm_ticket, None
+        if ticket is not None:
+            self._tell(CommandEnded(ticket, outcome, why))
+
+    def _connected(self, failed: str, now: BootUs) -> None:
+        if failed == MUTE and self._heard_bytes:
+            failed = "garbage: what comes is none of a MagPro; its baud rate is 38400"
+        if failed:
+            self._line.down(failed)
+            self._connect_at = BootUs(now + self.info.hello_after_us)
+            return
+        self._line.up()
+        self._up, self._unanswered = True, 0
+        self._stop_at = self._ready_at = None
+        self._count = self._block_id = self._block_fired = 0
+        status = self._unit.status
+        assert status is not None  # the conversation saw one
+        identity = Identity(
+            model=f"MagPro {'R30' if self.info.name == 'magpro-r30' else 'X100'}",
+            serial=str(self._unit.serial),
+            firmware="",
+            boot_count=next(self._lives) & 0xFFFF_FFFF,
+            coil_type=status.coil_type,
+        )
+        self._tell(Disarmed())
+        self._tell(LinkUp(identity, self._unit.envelope.within(self._site)))
+
+    def _forget(self) -> None:
+        """Nothing that was under way on the port before counts any more."""
+        self._decoder, self._skipped = Decoder(), 0
+        self._ask = self._talk = self._next = self._spoken = self._shot = None
+
+    def _drop(self) -> None:
+        """The unit is gone. An open block stays open: the guard settles it as unknown."""
+        self._up, self._ready_at = False, None
+        self._forget()
+        self._end_arming(Outcome.UNKNOWN, "no answer")
+
+    # -- what it says ------------------------------------------------------------------------
+
+    def _note(self, item: m.AnyMessage | BadMessage, now: BootUs) -> None:
+        if isinstance(item, BadMessage):
+            if self._up:
+                self._tell(LinkError(f"content: {item.why}"))
+            return
+        match item:
+            case m.LongStatus():
+                self._unit.status = item
+                if self._ask is STATUS or self._ask is None:
+                    self._status_at = self._asked_at
+                self._tell_status(now)
+            case m.Amplitude(a_pct, b_pct, st):
+                self._change(now, a_pct=a_pct, b_pct=b_pct, st=st)
+            case m.Coil(coil_c, coil_type, st):
+                self._change(now, coil_c=coil_c, coil_type=coil_type, st=st)
+            case m.PageStatus(page, running, st):
+                self._change(now, page=page, running=running, st=st)
+            case m.Didt(a_per_us, _, st):
+                self._pulse_told(a_per_us, now)
+                self._change(now, st=st)
+            case m.Counters() if self._shot is not None and self._shot.sent_at is not None:
+                self._count_told(self._shot, item, now)
+            case _:
+                pass
+        ask = self._ask
+        if ask is not None and ask.answer is type(item):
+            self._ask, self._unanswered = None, 0
+            if ask is self._spoken:
+                assert not isinstance(item, m.Unknown)
+                self._hear(item, now)  # type: ignore[arg-type]
+
+    def _change(self, now: BootUs, **told: int) -> None:
+        """The unit told a part of its status, asked or not."""
+        status = self._unit.status
+        if status is not None:
+            self._unit.status = status._replace(**told)
+            self._tell_status(now)
+
+    def _tell_status(self, now: BootUs) -> None:
+        status, shot = self._unit.status, self._shot
+        if not self._up or status is None:
+            return
+        enabled = n.status_of(status.st).enabled
+        if not enabled:
+            self._ready_at = None
+            if self._talk is None:
+                self._stop_at = None
+        if status.running or (shot is not None and shot.sent_at is not None):
+            state = DeviceState.FIRING
+        elif enabled:
+            ready = self._ready_at is not None and now >= self._ready_at
+            state = DeviceState.READY if ready else DeviceState.ARMING
+        else:
+            state = DeviceState.LATCHED if self._latch else DeviceState.IDLE
+        self._tell(
+            DeviceStatus(
+                asked_at=self._status_at,
+                state=state,
+                cause=self._latch if not enabled else "",
+                fault="no coil connected" if status.coil_type == 0 else "",
+                mso_pct=status.a_pct,
+                charge_permille=10 * status.a_pct if enabled else 0,
+                coil_dc=10 * status.coil_c,
+                surface_dc=10 * status.coil_c,
+                pulse_count=self._count,
+                block_id=self._block_id,
+                block_fired=self._block_fired,
+                coil_type=status.coil_type,
+            )
+        )
+
+    # -- pulses ------------------------------------------------------------------------------
+
+    def _trigger(self, shot: Shot, now: BootUs) -> None:
+        why = shot.hindrance(now, self._permit_until)
+        status = self._unit.status
+        if not why and (status is None or status.a_pct != shot.block.mso.value):
+            why = "changed: what the unit shows is not what was set"
+        if why:
+            self._refuse(shot, why)
+            return
+        shot.sent_at, shot.start_at = now, BootUs(now + FIRE_LATENCY_US)
+        self._block_id, self._block_fired = shot.block.block_id, 0
+        self._line.write(frame_of(FIRE.message))
+
+    def _refuse(self, shot: Shot, why: str) -> None:
+        """Nothing of the block leaves."""
+        self._shot = None
+        self._tell(CommandEnded(shot.ticket, Outcome.REFUSED, why))
+
+    def _pulse_told(self, a_per_us: int, now: BootUs) -> None:
+        """A trigger of ours, one more frame of the same burst, or a pulse of nobody here."""
+        shot = self._shot
+        if shot is None or shot.sent_at is None or self._told >= shot.block.pulses:
+            self._count += 1
+            self._seen(now, 0, 0, a_per_us)
+            return
+        self._told += 1
+        self._a_per_us = max(a_per_us, self._a_per_us) if self._told > 1 else a_per_us
+        if not shot.answered:
+            shot.answered = True
+            self._unit.stimuli += 1
+            self._tell(CommandEnded(shot.ticket, Outcome.APPLIED, ""))
+
+    def _settle(self, shot: Shot, now: BootUs) -> None:
+        """Told, and over; or not told in time: then its counter decides."""
+        assert shot.sent_at is not None
+        if self._told:
+            if now >= shot.end_at:
+                self._end(shot, shot.block.pulses, "complete", now)
+        elif now - shot.sent_at >= SEEN_WITHIN_US and self._ask is None:
+            if not shot.answered:
+                shot.answered = True
+                self._tell(CommandEnded(shot.ticket, Outcome.UNKNOWN, "no pulse was told"))
+            if self._up:
+                self._send(COUNTERS, now)
+
+    def _count_told(self, shot: Shot, counters: m.Counters, now: BootUs) -> None:
+        """No frame told a pulse; the unit's own counter of stimuli tells whether one left."""
+        before, self._unit.stimuli = self._unit.stimuli, counters.stimuli
+        if counters.stimuli == before:
+            self._end(shot, 0, "no pulse left", now)
+        else:
+            self._end(shot, shot.block.pulses, "counted, and not told", now)
+
+    def _end(self, shot: Shot, fired: int, why: str, now: BootUs) -> None:
+        self._shot = None
+        self._block_fired = fired
+        block = shot.block
+        for place in range(fired if self._told else 0):
+            self._count += 1
+            at = BootUs(shot.start_at + block.offset_us(place))
+            self._seen(at, block.block_id, place, self._a_per_us)
+        if not self._told:
+            self._count += fired
+        skipped = block.pulses - fired
+        self._tell(BlockEnded(block.block_id, fired, skipped, why, self._count))
+        self._tell_status(now)
+
+    def _seen(self, at: BootUs, block_id: int, place: int, a_per_us: int) -> None:
+        status = self._unit.status
+        permille = 10 * (status.a_pct if status is not None else 0)
+        self._tell(PulseSeen(at, DeviceUs(at), self._count, block_id, place, permille, a_per_us))

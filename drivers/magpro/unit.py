@@ -1,0 +1,165 @@
+"""What a MagPro is told to connect, to arm and to be asked; and what it can deliver.
+
+Conversations are generators, as in drivers/magstim/units.py: each yields a question and is sent the
+answer, or None when none came. A conversation returns why it failed; empty when it did not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Final, NamedTuple
+
+from drivers.contract import Envelope, PulseBlock, Shape
+from firmware_protocol.magpro import messages as m
+from firmware_protocol.magpro import names as n
+from firmware_protocol.quantities import MS, SECOND, PercentMso
+
+
+class Ask(NamedTuple):
+    """A command, and the kind of frame that answers it; None: nobody knows of an answer."""
+
+    message: m.ToDevice
+    answer: type[NamedTuple] | None
+
+
+Answer = m.ToHost | None
+Talk = Generator[Ask, Answer, str]
+
+STATUS: Final = Ask(m.GetLongStatus(), m.LongStatus)
+DISABLE: Final = Ask(m.Disable(), m.Amplitude)
+FIRE: Final = Ask(m.Fire(1), m.Didt)
+COUNTERS: Final = Ask(m.GetCounters(), m.Counters)
+
+MUTE: Final = (
+    "mute: nothing answers; is the unit on, and the cable, a null modem, in its socket COM2"
+)
+MODELS: Final = {
+    "magpro-r30": (n.Model.R30, n.Model.R30_OPTION, n.Model.R30_OPTION_MONO),
+    "magpro-x100": (n.Model.X100, n.Model.X100_OPTION),
+}
+_BURST_INDEX: Final = {pulses: index for index, pulses in enumerate(n.PULSES_OF_INDEX)}
+R30_RECHARGE_US_PER_PCT: Final = 500
+"""No figure is public: at full output as slow as 20 Hz, below that as fast as the unit allows."""
+
+
+class Unit:
+    """One MagPro, as far as it has told."""
+
+    def __init__(self, name: str) -> None:
+        """`name`: of the driver, a key of MODELS."""
+        self._name = name
+        self.model = n.Model.R30
+        self.serial = 0
+        self.status: m.LongStatus | None = None
+        self.shape: Shape | None = None  # of a trigger, as the unit showed it
+        self.stimuli = 0  # its counter, as last read
+
+    # -- conversations -----------------------------------------------------------------------
+
+    def connect(self) -> Talk:
+        """Disable it, and see what it is."""
+        yield DISABLE  # answered in ways that nobody has published: the status tells
+        status = yield STATUS
+        if status is None:
+            status = yield STATUS
+        if not isinstance(status, m.LongStatus):
+            return MUTE
+        shown = n.status_of(status.st)
+        allowed = MODELS[self._name]
+        if shown.model not in allowed:
+            what = n.Model(shown.model).name if shown.model in tuple(n.Model) else shown.model
+            return f"wrong-model: this is a MagPro {what}; take its driver"
+        if shown.enabled:
+            return "still-armed: it does not disable"
+        self.model, self.serial = n.Model(shown.model), status.serial
+        return ""
+
+    def arm(self, mso: PercentMso, shape: Shape) -> Talk:
+        """Waveform, amplitude, both read back; then enable."""
+        failed = yield from self._set_shape(shape)
+        if failed:
+            return failed
+        answer = yield Ask(m.SetAmplitude(mso.value, mso.value), m.Amplitude)
+        if not isinstance(answer, m.Amplitude):
+            return "no-answer: nothing came back to the amplitude"
+        if answer.a_pct != mso.value:
+            return f"refused: {mso} were set, and it shows {answer.a_pct}"
+        answer = yield Ask(m.Enable(), m.Amplitude)
+        if not isinstance(answer, m.Amplitude):
+            return "no-answer: nothing came back to enable"
+        if not n.status_of(answer.st).enabled:
+            return "refused: it does not enable"
+        counters = yield COUNTERS
+        if not isinstance(counters, m.Counters):
+            return "no-answer: nothing came back to the question for its counter"
+        self.stimuli = counters.stimuli
+        return ""
+
+    def _set_shape(self, shape: Shape) -> Talk:
+        shown = yield Ask(m.GetWaveform(), m.WaveformStatus)
+        if not isinstance(shown, m.WaveformStatus):
+            return "no-answer: nothing came back to the question for the waveform"
+        burst = shape.pulses > 1
+        wave = n.Waveform.BIPHASIC_BURST if burst else n.Waveform.BIPHASIC
+        index = _BURST_INDEX[shape.pulses] if burst else shown.burst_index
+        yield Ask(
+            m.SetWaveform(
+                model=self.model,
+                mode=n.Mode.STANDARD,
+                direction=shown.direction,  # what the person set at the panel stays
+                waveform=wave,
+                burst_index=index,
+                ipi_dms=shape.interval_us // 100 if burst else 100,
+                ba_pct=100,
+            ),
+            None,
+        )
+        shown = yield Ask(m.GetWaveform(), m.WaveformStatus)
+        if not isinstance(shown, m.WaveformStatus):
+            return "no-answer: nothing came back to the question for the waveform"
+        good = shown.mode == n.Mode.STANDARD and shown.waveform == wave
+        if burst:
+            ipi_dms = n.IPI_OF_INDEX_BURST_DMS
+            in_table = shown.ipi_index < len(ipi_dms)
+            good = (
+                good
+                and shown.burst_index == index
+                and in_table
+                and 100 * ipi_dms[shown.ipi_index] == shape.interval_us
+            )
+        if not good:
+            return "refused: the unit does not show the waveform that was set"
+        self.shape = shape
+        return ""
+
+    # -- what it can -------------------------------------------------------------------------
+
+    @property
+    def envelope(self) -> Envelope:
+        """One trigger at a time, by the host. Ceilings of the rate: MagventurePyTMS."""
+        fastest_dhz = n.rate_max_dhz(self.model, n.Mode.STANDARD, n.Waveform.BIPHASIC)
+        slow = self._name == "magpro-r30"
+        per_pct = R30_RECHARGE_US_PER_PCT if slow else 0
+        least_us = -(-10 * SECOND // fastest_dhz)
+        return Envelope(
+            mso_max_pct=100,
+            interval_min_us=10 * MS,
+            block_pulses_max=max(n.PULSES_OF_INDEX),
+            block_max_us=0,
+            coil_max_dc=1_000,
+            recharge_us=tuple(max(least_us, per_pct * pct) for pct in range(101)),
+            block_rest_us=0,
+        )
+
+    def refuses(self, block: PulseBlock) -> str:
+        """Why it never gives such a trigger."""
+        pulses = block.pulses_per_burst
+        if pulses == 1:
+            return ""
+        if n.Waveform.BIPHASIC_BURST not in n.ABILITIES[self.model].waveforms:
+            return f"a MagPro {self.model.name} has no bursts"
+        if pulses not in _BURST_INDEX:
+            return f"a MagPro gives bursts of 2 to 5 pulses, not of {pulses}"
+        if block.interval_us % 100 or block.interval_us // 100 not in n.IPI_OF_INDEX_BURST_DMS:
+            return f"a MagPro has no interval of {block.interval_us} us in a burst"
+        return ""
