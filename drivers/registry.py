@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from drivers.contract import DriverInfo, Envelope, Maturity, Stimulator, Transport
+from drivers.duomag.driver import INFO as DUOMAG
+from drivers.duomag.driver import OPTIONS as DUOMAG_OPTIONS
+from drivers.duomag.driver import DuomagStimulator
 from drivers.magpro.driver import BAUD as MAGPRO_BAUD
 from drivers.magpro.driver import INFO as MAGPRO
 from drivers.magpro.driver import MagproStimulator
@@ -16,6 +19,7 @@ from drivers.options import Options, OptionTable, parse_options
 from drivers.tmslink.driver import INFO as TMSLINK
 from drivers.tmslink.driver import TmslinkStimulator
 from drivers.transport.serial_port import SerialPort
+from firmware_protocol.duomag import messages as duomag
 from firmware_protocol.magstim import messages as magstim_wire
 
 Wrap = Callable[[Transport], Transport]
@@ -66,6 +70,13 @@ def _magpro(name: str) -> Row:
     return Row(info, make, {})
 
 
+def _duomag(place: Place, options: Options) -> Stimulator:
+    def port() -> Transport:
+        return place.wrap(SerialPort(place.url, duomag.BAUD, stop_bits=duomag.STOP_BITS))
+
+    return DuomagStimulator(port, place.site, place.life, options)
+
+
 DRIVERS: Final[tuple[Row, ...]] = (
     Row(TMSLINK, _tmslink, {}),
     _magstim("magstim-200", lambda _: magstim.Paired(magstim_wire.Model.M200)),
@@ -73,6 +84,7 @@ DRIVERS: Final[tuple[Row, ...]] = (
     _magstim("magstim-rapid", magstim.Rapid),
     _magpro("magpro-r30"),
     _magpro("magpro-x100"),
+    Row(DUOMAG, _duomag, DUOMAG_OPTIONS),
 )
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
 from drivers.contract import DriverInfo, Envelope, Stimulator, Transport
+from drivers.duomag.driver import INFO as DUOMAG_INFO
+from drivers.duomag.driver import DuomagStimulator
 from drivers.magpro.driver import INFO as MAGPRO
 from drivers.magpro.driver import MagproStimulator
 from drivers.magstim.driver import INFO as MAGSTIM
@@ -18,6 +20,8 @@ from drivers.tmslink.driver import TmslinkStimulator
 from firmware_protocol.magstim.messages import Model
 from sim_device import magpro_firmware
 from sim_device.device import Device, Log
+from sim_device.duomag_firmware import duomag_xt
+from sim_device.duomag_settings import DuomagSettings
 from sim_device.faults import Rule
 from sim_device.magpro_settings import R30Settings, X100Settings
 from sim_device.magstim_models import make_200, make_bistim, make_rapid
@@ -27,6 +31,7 @@ from sim_device.tmslink_firmware import Firmware
 
 Open = Callable[[], Transport]
 LIFE: Final = 1_000
+ADC_AT_0C, ADC_PER_100C = 20, 200  # of the emulated DuoMAG
 UNLOCK: Final = "0123-456789ab-cd"  # made up
 
 
@@ -80,4 +85,15 @@ def _magpro(name: str, settings: Any) -> Family:
 R30: Final = _magpro("magpro-r30", R30Settings)
 X100: Final = _magpro("magpro-x100", X100Settings)
 
-FAMILIES: Final = (TMSLINK_FAMILY, M200, BISTIM, RAPID, R30, X100)
+
+DUOMAG: Final = Family(
+    DUOMAG_INFO,
+    lambda port, site: DuomagStimulator(
+        port, site, LIFE, {"adc_at_0c": ADC_AT_0C, "adc_per_100c": ADC_PER_100C}
+    ),
+    duomag_xt,
+    DuomagSettings,
+    11,  # 1000000 baud
+)
+
+FAMILIES: Final = (TMSLINK_FAMILY, M200, BISTIM, RAPID, R30, X100, DUOMAG)

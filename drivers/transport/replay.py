@@ -133,12 +133,13 @@ def _calls(records: Iterable[Record]) -> Iterator[tuple[Record, list[Record]]]:
 
 def _call(driver: Stimulator, call: Record, make_permit: MakePermit) -> Iterable[DriverEvent]:
     word, *numbers = call.text.split()
-    now, given = BootUs(call.at_us), [int(number) for number in numbers]
-    if word == "poll":
+    now = BootUs(call.at_us)
+    size, verb = VERBS.get(word, (-1, None))
+    if len(numbers) != size or not all(number.isdecimal() for number in numbers):
+        raise ValueError(f"at {call.at_us}: {call.text!r} is no call that is known")
+    if verb is None:
         return driver.poll(now)
-    if word not in _VERBS:
-        raise ValueError(f"at {call.at_us}: no call {word!r} is known")
-    _VERBS[word](driver, now, given, make_permit)
+    verb(driver, now, [int(number) for number in numbers], make_permit)
     return ()
 
 
@@ -151,13 +152,18 @@ def _fire(driver: Stimulator, now: BootUs, given: list[int], make_permit: MakePe
 
 
 Verb = Callable[[Stimulator, BootUs, list[int], MakePermit], object]
-_VERBS: Final[dict[str, Verb]] = {
-    "beat": lambda d, now, given, _: d.beat(given[0], now, BootUs(given[1])),
-    "arm": lambda d, now, given, _: d.arm(PercentMso(given[0]), Shape(*given[1:]), now),
-    "disarm": lambda d, now, _, __: d.disarm(now),
-    "fire": _fire,
-    "stop": lambda d, now, _, __: d.stop(now),
-    "acknowledge": lambda d, now, _, __: d.acknowledge(now),
-    "probe_bad_frame": lambda d, now, _, __: d.probe_bad_frame(now),
-    "close": lambda d, _, __, ___: d.close(),
+VERBS: Final[dict[str, tuple[int, Verb | None]]] = {
+    "poll": (0, None),  # the only one that tells something
+    "beat": (2, lambda d, now, given, _: d.beat(given[0], now, BootUs(given[1]))),
+    "arm": (
+        3,
+        lambda d, now, given, _: d.arm(PercentMso(given[0]), Shape(given[1], given[2]), now),
+    ),
+    "disarm": (0, lambda d, now, _, __: d.disarm(now)),
+    "fire": (9, _fire),
+    "stop": (0, lambda d, now, _, __: d.stop(now)),
+    "acknowledge": (0, lambda d, now, _, __: d.acknowledge(now)),
+    "probe_bad_frame": (0, lambda d, now, _, __: d.probe_bad_frame(now)),
+    "close": (0, lambda d, _, __, ___: d.close()),
 }
+"""Each call: how many numbers it has, and what it does."""

@@ -41,7 +41,7 @@ class PortError(OSError):
 class SerialPort:
     """An open port, as `drivers.contract.Transport`."""
 
-    def __init__(self, url: str, baud: int) -> None:
+    def __init__(self, url: str, baud: int, stop_bits: int = 1) -> None:
         """Open exclusively; PortError says why it cannot be done.
 
         `url` is a device path, `usb-serial:SERIALNO` for an adapter wherever it is plugged in, or
@@ -52,7 +52,12 @@ class SerialPort:
         protocol_socket.POLL_TIMEOUT = CONNECT_WITHIN_S
         try:
             self._port = serial.serial_for_url(
-                path, baudrate=baud, timeout=0, write_timeout=0, do_not_open=True
+                path,
+                baudrate=baud,
+                stopbits=stop_bits,
+                timeout=0,
+                write_timeout=0,
+                do_not_open=True,
             )
             if not self._is_socket:
                 self._port.exclusive = True

@@ -167,6 +167,13 @@ def test_what_was_charged_is_let_down_when_it_is_disabled() -> None:
     assert [line["event"] for line in host.log] == ["arm", "ready", "disarm", "arm", "ready"]
 
 
+def test_ready_is_in_the_truth_again_after_a_new_amplitude() -> None:
+    host = Host().armed(50)
+    host.ask(m.SetAmplitude(60), SECOND)
+    host.ask(m.SetAmplitude(60), SECOND)
+    assert [line["mso"] for line in host.truth("ready")] == [50, 60]
+
+
 def test_a_new_amplitude_takes_the_time_of_the_charger() -> None:
     host = Host(rise_us_per_pct=10_000)
     host.ask(m.SetAmplitude(50))
@@ -296,6 +303,21 @@ def test_a_train_is_timed_by_the_unit() -> None:
     tenth = 100_000
     assert host.gaps_us() == [tenth] * 4 + [SECOND] + [tenth] * 4
     assert host.truth("train_start")[0]["pulses"] == host.truth("train_end")[0]["fired"] == 10
+
+
+def test_a_waveform_that_is_slower_lowers_the_rate() -> None:
+    host = Host(page=2)
+    host.ask(m.SetTrain(1_000, 5, 1, 10))
+    host.ask(m.SetWaveform(n.Model.X100, 0, 0, BURST, 2, 200, 100))
+    assert host.one(m.GetTiming()).rate_dhz == 200
+
+
+def test_a_timing_menu_of_many_trains_counts_them_all() -> None:
+    host = Host(page=2).armed(10)
+    host.ask(m.SetTiming(0, 1_000, 2, 3, 1, 1))
+    assert host.one(m.GetTiming())[:6] == (0, 1_000, 2, 3, 1, 1)
+    host.ask(m.Start(), SECOND)
+    assert host.gaps_us() == [10_000, 100_000, 10_000, 100_000, 10_000]
 
 
 def test_theta_burst_is_a_train_of_bursts() -> None:

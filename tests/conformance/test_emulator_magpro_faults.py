@@ -49,6 +49,15 @@ def test_the_enable_button_is_told() -> None:
     assert host.ask(m.Fire()) == []
 
 
+@pytest.mark.parametrize("kind", ["disarms_itself", "falls_idle", "external_trigger"])
+def test_what_needs_an_enabled_unit_waits_for_it(kind: str) -> None:
+    host = Host(soon(kind))
+    host.wait(2 * SOON_US)
+    assert host.device.faults.counts[kind] == 0
+    host.ask(m.Enable(), SECOND)
+    assert host.device.faults.counts[kind] == 1
+
+
 def test_a_unit_that_falls_idle_says_nothing() -> None:
     host, told = struck(soon("falls_idle"))
     assert told == []

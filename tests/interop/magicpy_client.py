@@ -1,6 +1,9 @@
 """One conversation with magicpy, unmodified, against the terminal that is given.
 
 Prints what the client believes as one JSON object. Usage: magicpy_client.py CONVERSATION TERMINAL
+
+Before most commands magicpy discards what has not yet been sent, and on a terminal what has not yet
+been read. So each command here waits for its answer, even where none will come.
 """
 
 from __future__ import annotations
@@ -40,16 +43,15 @@ def on_x100(path: str) -> Belief:
     time.sleep(0.1)
     seen["waveform"] = unit.get_waveform()
     seen["ipi"] = unit.get_ipi()
-    unit.set_waveform("Biphasic", "Normal", 2, 10, 1)
-    time.sleep(0.1)
+    seen["biphasic_set"] = unit.set_waveform("Biphasic", "Normal", 2, 10, 1, **ANSWERED)
     seen["twin_set"] = unit.set_mode("Twin", "Normal", 2, 10, 1.5, **ANSWERED)
     time.sleep(0.3)
     seen["twin"] = unit.fire(**ANSWERED)
     seen["standard"] = unit.set_mode("Standard", "Normal", 2, 10, 1, **ANSWERED)
     seen["page"] = unit.set_page("Train", **ANSWERED)
-    unit.set_train(20, 5, 2, 1)
+    seen["train_set"] = unit.set_train(20, 5, 2, 1, **ANSWERED)
     unit.send_train()
-    time.sleep(1.9)
+    time.sleep(2.5)
     seen["status"] = unit.get_status()
     seen["status2"] = unit.get_status2()
     seen["disable"] = unit.disarm(**ANSWERED)
@@ -64,7 +66,6 @@ def on_r30(path: str) -> Belief:
     seen["amplitudes"] = unit.set_amplitude(30, 20, **ANSWERED)
     seen["burst_set"] = unit.set_waveform("BiphasicBurst", "Normal", 3, 20, 1, **ANSWERED)
     seen["reversed"] = unit.set_current_dir("Reversed", 2, 20, 1, **ANSWERED)
-    unit.settrig_chargedelay(0, 0, 0)
     seen["enable"] = unit.arm(**ANSWERED)
     seen["refused_by_client"] = []
     for amplitude in (-1, 101):
@@ -74,11 +75,10 @@ def on_r30(path: str) -> Belief:
             seen["refused_by_client"].append(amplitude)
     time.sleep(0.3)
     seen["wrong_page"] = unit.send_train(**ANSWERED)
-    unit.set_page("Train")
-    time.sleep(0.1)
-    unit.set_train(50, 6, 1, 1)
+    seen["page"] = unit.set_page("Train", **ANSWERED)
+    seen["train_set"] = unit.set_train(50, 6, 1, 1, **ANSWERED)
     unit.send_train()
-    time.sleep(0.8)
+    time.sleep(1.2)
     seen["after"] = unit.get_status()
     seen["disable"] = unit.disarm(**ANSWERED)
     unit.disconnect()
@@ -96,7 +96,7 @@ def without_coil(path: str) -> Belief:
 def on_deaf(path: str) -> Belief:
     unit = connected(path)
     seen: Belief = {"before": unit.get_status()[1]}
-    unit.process_command("02", ["0D", "00"])  # no such command
+    seen["no_such_command"] = unit.process_command("02", ["0D", "00"], **ANSWERED)
     seen["after"] = unit.get_status()
     unit.disconnect()
     return seen

@@ -129,7 +129,9 @@ def test_waveform_burst_and_pair_are_understood(told: dict[str, Told]) -> None:
     assert x100.seen["ipi"] == [20, 0]
     assert x100.of("twin_set", "Mode", "IPIvalue", "BA_Ratio") == ["Twin", 10, 1.5]
     assert x100.of("standard", "Mode") == ["Standard"]
+    assert x100.of("biphasic_set", "Waveform") == ["Biphasic"]
     assert x100.of("page", "Page") == ["Train"]
+    assert x100.seen["train_set"] == EMPTY  # nobody knows an answer to it
 
 
 def test_pulses_slopes_and_times_are_what_the_client_believes(told: dict[str, Told]) -> None:
@@ -177,4 +179,4 @@ def test_without_a_coil_it_is_not_enabled(told: dict[str, Told]) -> None:
 
 
 def test_a_malformed_command_can_leave_it_deaf(told: dict[str, Told]) -> None:
-    assert told["deaf"].seen == {"before": 0, "after": EMPTY}
+    assert told["deaf"].seen == {"before": 0, "no_such_command": EMPTY, "after": EMPTY}

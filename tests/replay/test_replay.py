@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from drivers.contract import LinkDown, LinkUp, PulseBlock, PulseSeen
-from drivers.transport.replay import Replayed, replay
+from drivers.contract import LinkDown, LinkUp, PulseBlock, PulseSeen, Stimulator
+from drivers.transport.replay import VERBS, Replayed, replay
 from firmware_protocol import recording, traces
 from firmware_protocol.quantities import MS, SECOND
 from firmware_protocol.recording import Record
@@ -139,6 +140,24 @@ def test_what_has_a_gap_is_not_played_over_it() -> None:
     bench.records.insert(half, Record(bench.records[half].at_us, recording.LOST, b"3"))
     with pytest.raises(ValueError, match="gap"):
         bench.played()
+
+
+@pytest.mark.parametrize(
+    "call", ["arm", "arm 40", "arm 40 1 0 0", "arm x 1 0", "dance", "beat -1 2"]
+)
+def test_a_call_that_is_not_known_is_refused(call: str) -> None:
+    bench = Recorded()
+    bench.records.append(Record(bench.now, recording.CALL, call.encode()))
+    with pytest.raises(ValueError, match="no call that is known"):
+        bench.played()
+    bench.lives.clear()
+
+
+def test_every_call_is_on_the_page_and_every_verb_of_a_driver_is_a_call() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "recording.md").read_text(encoding="utf-8")
+    verbs = {name for name in vars(Stimulator) if not name.startswith("_")}
+    assert set(VERBS) == verbs - {"fileno", "wake_at", "refuses"}  # these do nothing on the line
+    assert [name for name in VERBS if f"`{name}`" not in page] == []
 
 
 def test_a_file_of_the_flight_recorder_has_no_calls_and_says_so() -> None:

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from firmware_protocol.quantities import MS, SECOND
-from tests.families import BISTIM, M200, R30, RAPID, X100, Family
+from tests.families import BISTIM, DUOMAG, M200, R30, RAPID, X100, Family
 from tests.world.rig import Rig, compiled
 from tmsctl.ipc import messages as ipc
 from tmsctl.safety.machine import Idle
@@ -34,6 +34,7 @@ def refusals(rig: Rig) -> list[tuple[str, str]]:
         (R30, "hf10-s10"),
         (X100, "hf10-s10"),
         (X100, "itbs90"),
+        (DUOMAG, "sp02-6"),
     ],
     ids=lambda it: it.info.name if isinstance(it, Family) else it,
 )

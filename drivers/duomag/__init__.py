@@ -1,0 +1,1 @@
+"""Deymed DuoMAG (docs/duomag.md)."""
