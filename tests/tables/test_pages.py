@@ -182,7 +182,7 @@ def test_every_option_and_event_of_the_emulator_is_on_its_page() -> None:
     assert [o for o in options if o.startswith("--") and o != "--help" and o not in page] == []
     sources = "".join(path.read_text() for path in (ROOT / "sim_device").glob("*.py"))
     events = set(re.findall(r'"event": "(\w+)"', sources))
-    assert len(events) == 15
+    assert len(events) == 16
     assert [event for event in sorted(events) if f"| `{event}` |" not in page] == []
 
 
