@@ -51,7 +51,7 @@ def _magstim(name: str, unit: Callable[[Options], magstim.Unit]) -> Row:
 
     def make(place: Place, options: Options) -> Stimulator:
         def port() -> Transport:
-            return place.wrap(SerialPort(place.url, magstim_wire.BAUD))
+            return place.wrap(SerialPort(place.url, magstim_wire.BAUD, lines_low=True))
 
         return MagstimStimulator(info, port, place.site, place.life, unit(options))
 
