@@ -135,6 +135,8 @@ def one_family(case: Case) -> None:
         whole.write_config(str(whole.port), case.options)
         whole.start()
         whole.confirm_clock()
+        if case.model == "magstim-rapid":
+            examined(whole)
         proven(whole, *case.barriers)
         record, said = delivered(whole, case.protocol)
         agrees(whole, case, record)
@@ -146,6 +148,27 @@ def one_family(case: Case) -> None:
             sentence = is_refused(whole, words, case.code, 16)
             assert sentence == case.sentence
             assert (len(whole.truth.pulses()), len(whole.truth.events("arm"))) == (at, armed)
+
+
+def examined(whole: System) -> None:
+    """`tmsctl doctor` beside a guard that has the port: it reads only, and the unit hears nothing
+    but the guard."""
+    status, out, err = whole.tmsctl("doctor")
+    assert (status, err) == (0, ""), out
+    for words in (
+        f"✓ ok    config    {whole.config} can be used.",
+        "! WARN  driver    magstim-rapid is EXPERIMENTAL: verified on no hardware",
+        "! WARN  stopping  when the software fails, this device disarms by itself only after about",
+        "- note  options   presumed: super = 0",
+        f"✓ ok    port      {whole.port} is in use by tms-guard, as it should be.",
+        "! WARN  trigger   opening the port may raise RTS for a moment",
+        "✓ ok    guard     answers; it is IDLE.",
+        "✓ ok    device    Rapid answers; it is idle.",
+    ):
+        assert words in out, out
+    assert "0123-456789ab-cd" not in out
+    assert [line.event for line in whole.truth.lines()] == ["clock", "remote"]
+    assert whole.status()["device"]["connected"]
 
 
 def proven(whole: System, holds: int, lacks: int) -> None:
