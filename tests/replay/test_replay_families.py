@@ -59,7 +59,7 @@ def test_a_session_is_played_again_byte_for_byte(family: Family, rules: tuple[Ru
     again = replayed(rig.records, family.driver, SITE)
     assert again.differs == ""
     assert again.written == sum(len(r.data) for r in rig.records if r.mark == recording.TO_DEVICE)
-    assert again.written > 100
+    assert again.written > 0
     if not rules:
         seen = [event for _, event in again.events if isinstance(event, PulseSeen)]
         assert len(seen) == plan.pulses
