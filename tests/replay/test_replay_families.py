@@ -69,5 +69,5 @@ def test_a_session_is_played_again_byte_for_byte(family: Family, rules: tuple[Ru
         damaged = [line for line in lines if line.damage]
         # What the self-test spoils and what is answered to it; records of unknown length.
         assert len(damaged) <= 2
-        spoilt_by = recording.TO_DEVICE if family.info.checks_frames else recording.TO_HOST
+        spoilt_by = recording.TO_DEVICE if family.info.checks_frames else recording.FROM_DEVICE
         assert {line.mark for line in damaged[:1]} <= {spoilt_by}
