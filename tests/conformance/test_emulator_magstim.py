@@ -63,6 +63,15 @@ def test_a_command_that_was_begun_waits_or_is_forgotten(partial_us: int, answers
     assert (host.bytes("51406e") == "518925") is answers
 
 
+@pytest.mark.parametrize(("gap_us", "forgotten"), [(50_000, False), (50_001, True)])
+def test_a_command_is_forgotten_after_the_silence_since_its_newest_byte(
+    gap_us: int, forgotten: bool
+) -> None:
+    host = MagstimHost("magstim-200", "partial_us=50000")
+    assert host.bytes("40", 40_000) == host.bytes("3035", gap_us) == ""
+    assert host.bytes("302a") == ("3f3f" if forgotten else "40536c")
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_commands_need_remote_control_but_for_those_that_read_or_make_safe(model: str) -> None:
     host = MagstimHost(model, *(["firmware=7.0"] if model == "magstim-rapid" else []))
@@ -97,6 +106,13 @@ def test_arming_takes_a_second_and_the_status_says_how_far_it_is(model: str) -> 
     assert [line["event"] for line in host.truth] == ["remote", "arm", "ready"]
     ready = host.events("ready")[0]["t_us"] - host.events("arm")[0]["t_us"]
     assert ready == SECOND
+
+
+def test_arming_lasts_as_long_as_the_setting_says() -> None:
+    host = MagstimHost("magstim-200", "arming_us=1234567")
+    host.get_ready()
+    assert host.events("ready")[0]["t_us"] - host.events("arm")[0]["t_us"] == 1_234_567
+    assert host.events("remote")[0]["on"]
 
 
 def test_power_settles_fast_up_and_slowly_down() -> None:
@@ -186,7 +202,8 @@ def test_a_minute_armed_without_a_pulse_disarms() -> None:
     assert host.status() == READY | REMOTE
     host.keep(100 * MS)
     assert host.status() == STANDBY | REMOTE
-    assert [line["cause"] for line in host.events("disarm")] == ["idle"]
+    (disarmed,) = host.events("disarm")
+    assert (disarmed["cause"], disarmed["t_us"]) == ("idle", armed_us + 60 * SECOND + 1)
 
 
 def test_a_pulse_begins_that_minute_anew() -> None:
@@ -203,6 +220,7 @@ def test_giving_remote_control_back_disarms() -> None:
     host.get_ready()
     assert host.bytes("52406d") == "5209a4"
     assert [line["event"] for line in host.truth][-2:] == ["disarm", "remote"]
+    assert not host.truth[-1]["on"]
     assert host.fire() is CONFLICT
 
 
@@ -249,6 +267,7 @@ def test_a_pulse_that_was_ordered_leaves_even_when_it_is_disarmed_meanwhile() ->
         host.does("disarm")
         host.wait(50 * MS)
         assert len(host.pulses) == pulses
+        assert host.unit.unit.capacitor.target == 0
 
 
 # -- people and faults ---------------------------------------------------------------------------
@@ -292,11 +311,26 @@ def test_a_loss_of_power_ends_everything() -> None:
     assert host.bytes("4030") == ""
     host.wait(300 * MS)
     assert host.bytes("51406e") == ""
+    assert [line["cause"] for line in host.events("disarm")] == ["power"]
     host.wait(500 * MS)
     assert host.bytes("51406e") == "518925"  # what was begun before is no part of it
     assert host.bytes("52406d") == "5209a4"
     assert host.read("get_parameters")["power"] == 30
     assert host.status() == STANDBY
+
+
+def test_a_unit_in_standby_that_loses_power_was_not_armed() -> None:
+    host = MagstimHost("magstim-200", rules=(Rule("reboot", 500, at_us=SECOND),))
+    host.take()
+    host.wait(2 * SECOND)
+    assert host.events("disarm") == []
+    assert host.status() == STANDBY
+
+
+def test_a_sensor_below_zero_reads_zero() -> None:
+    host = MagstimHost("magstim-200", rules=(Rule("sensor_wrong", -100, at_us=0),))
+    host.wait(1)
+    assert host.bytes("464079")[4:16] == "303030303030"
 
 
 def test_its_timers_work_again_after_a_loss_of_power() -> None:
@@ -315,6 +349,8 @@ def test_it_can_fire_by_itself_and_fall_idle() -> None:
     rules = (Rule("spontaneous_pulse", at_us=3 * SECOND), Rule("falls_idle", at_us=8 * SECOND))
     host = MagstimHost("magstim-200", rules=rules)
     host.get_ready()
+    host.keep(4 * SECOND + 50 * MS - host.now)
+    assert host.status() == Status.COIL_PRESENT | REMOTE
     host.keep(9 * SECOND)
     assert [pulse["cause"] for pulse in host.pulses] == ["spontaneous"]
     assert host.status() == STANDBY | REMOTE
@@ -347,6 +383,9 @@ def test_a_pair_leaves_with_its_interval_and_nine_tenths_of_its_power() -> None:
         host.does("arm")
         host.until_ready()
         host.fire()
+        if gap_us > 500_000:  # spent until the second one, whatever after_pulse_us says
+            host.wait(500 * MS)
+            assert host.status() == Status.COIL_PRESENT | REMOTE
         host.keep(SECOND)
         assert host.levels == [54, 36]
         first, second = (pulse["t_us"] for pulse in host.pulses)
@@ -379,6 +418,7 @@ def test_without_power_b_it_is_a_single_unit() -> None:
 
 def test_the_resolution_can_be_changed_after_100_ms_and_only_in_standby() -> None:
     host = MagstimHost("magstim-bistim")
+    host.wait(SECOND)
     host.take()  # 5 ms
     host.wait(94 * MS)
     assert host.does("high_resolution") is CONFLICT
@@ -391,6 +431,19 @@ def test_the_resolution_can_be_changed_after_100_ms_and_only_in_standby() -> Non
     assert host.read("get_mode")["mode"] == "2"
     host.does("arm")
     assert host.does("high_resolution") is CONFLICT
+
+
+def test_both_capacitors_bleed_while_there_is_no_power() -> None:
+    host = paired("power_b=100")
+    host.unit.faults.add(Rule("reboot", 20_000, at_us=4 * SECOND))
+    host.does("arm")
+    host.until_ready()
+    host.keep(5 * SECOND - host.now)
+    host.wait(21 * SECOND)
+    host.take()
+    host.does("set_power_b", 5)
+    host.does("arm")
+    assert host.until_ready() < 1_100 * MS
 
 
 @pytest.mark.parametrize(("stops", "pulses"), [(0, 2), (1, 1)])

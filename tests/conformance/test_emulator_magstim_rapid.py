@@ -207,19 +207,29 @@ def test_a_train_leaves_with_its_frequency_power_and_number() -> None:
     assert (ended["fired"], ended["cause"]) == (30, "complete")
 
 
-def test_nothing_is_accepted_for_half_a_second_after_a_train() -> None:
+@pytest.mark.parametrize(("after_us", "answer"), [(499_999, CONFLICT), (500_000, DONE)])
+def test_nothing_is_accepted_for_half_a_second_after_a_train(after_us: int, answer: Answer) -> None:
     host = ready_for(rapid(), 100, 2, 2)
     host.fire(wait_us=0)
     host.wait(105 * MS)
     ended_us = host.events("train_end")[0]["t_us"]
-    host.wait(ended_us + 494 * MS - host.now)
     assert RapidStatus.WAIT in flags(host)
-    assert host.now == ended_us + 499 * MS
-    assert host.does("set_pulses", 3) is CONFLICT
-    assert host.does("set_pulses", 3) is DONE
+    host.wait(ended_us + after_us - host.now)
+    assert host.does("set_pulses", 3) is answer
     assert RapidStatus.WAIT not in flags(host)
     assert Status.READY in host.status()
+    assert host.events("ready")[1]["t_us"] == ended_us + 500_000
     assert host.fire() is DONE
+
+
+def test_a_loss_of_power_forgets_the_mode_and_what_was_set() -> None:
+    host = rapid(rules=(Rule("reboot", 500, at_us=SECOND),))
+    before = host.read("get_rapid_parameters")
+    set_train(host, 100, 5, 5)
+    assert host.does("ignore_coil_switch") is DONE
+    host.wait(2 * SECOND)
+    host.take()
+    assert host.read("get_rapid_parameters") == before
 
 
 @pytest.mark.parametrize(
