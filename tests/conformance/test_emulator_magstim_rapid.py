@@ -177,6 +177,8 @@ def test_a_charge_delay_puts_off_the_next_pulse(unit_us: int, rest_us: int) -> N
     assert round(host.unit.unit.capacitor.at(host.now)) == 52  # what a pulse leaves of 60
     host.until_ready()
     assert host.events("ready")[1]["t_us"] - host.pulses[0]["t_us"] - rest_us in range(100 * MS)
+    host.fire()
+    assert host.levels == [60, 60]
 
 
 def test_a_coil_with_a_switch_that_nobody_holds_is_not_armed_unless_it_is_ignored() -> None:
@@ -277,6 +279,16 @@ def test_more_power_than_the_frequency_bears_lowers_it_or_is_not_fired(
     host.does("arm")
     host.until_ready()
     assert host.fire() is (DONE if over == "lowers" else CONFLICT)
+
+
+def test_a_frequency_of_0_is_never_fired() -> None:
+    host = rapid()
+    set_train(host, 0, 5, 5)
+    host.does("arm")
+    host.until_ready()
+    assert host.fire() is CONFLICT
+    assert host.does("set_frequency", 1) is DONE
+    assert host.fire() is DONE
 
 
 def test_durations_have_their_bounds() -> None:
