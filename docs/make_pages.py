@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
+from firmware_protocol import recording
 from firmware_protocol.duomag import spec as duomag
 from firmware_protocol.magpro import spec as magpro
 from firmware_protocol.magstim import spec as magstim
@@ -220,6 +221,15 @@ SECTIONS: Final[dict[str, dict[str, Callable[[], str]]]] = {
         "theta": _theta,
         "coils": _coils,
         "hazards": _hazards,
+    },
+    "recording.md": {
+        "marks": lambda: _grid(
+            ("mark", "what", "data"),
+            (
+                (f"`{mark}`", doc, "hexadecimal" if recording.holds_bytes(mark) else "text")
+                for mark, doc in recording.MARKS.items()
+            ),
+        )
     },
     "duomag.md": {
         "commands": lambda: _grid(duomag.COMMAND_HEAD, duomag.commands()),

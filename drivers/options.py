@@ -15,6 +15,7 @@ class Option(NamedTuple):
     low: int = 0
     high: int = 0
     pattern: str = ""  # of a text; empty for a number
+    secret: bool = False  # such as an unlock code: it is written nowhere
 
     @property
     def allowed(self) -> str:

@@ -195,6 +195,7 @@ RAPID_OPTIONS: Final[OptionTable] = {
     "unlock": Option(
         "code of the unit, which firmware 9 and later asks for",
         pattern="[!-?A-~]{4}-[!-?A-~]{8}-[!-?A-~]{2}",
+        secret=True,
     ),
     "supply": Option("mains, V", 115, 115, 240),
     "super": Option("1 for a Super Rapid²", 0, 0, 1),

@@ -1,12 +1,14 @@
 """A driver, a line and an emulated device in virtual time, without a guard between.
 
 `DRIVERS` holds one row a driver; every demand of test_driver_conformance.py is made to each row.
+Each driver is recorded, and when a test has passed the recording is played through a new one: it
+must write every byte again.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import pytest
@@ -28,11 +30,14 @@ from drivers.contract import (
 )
 from drivers.tmslink.driver import INFO as TMSLINK
 from drivers.tmslink.driver import TmslinkStimulator
+from drivers.transport.replay import Replayed
 from firmware_protocol.quantities import MS, SECOND, BootUs, PercentMso
+from firmware_protocol.recording import Record
 from sim_device.device import Device, DeviceClock, Log
 from sim_device.settings import Settings
 from sim_device.tmslink_firmware import Firmware
 from sim_device.world import VirtualPort, Wire
+from tests.fakes.recorded import recorded, replayed
 from tmsctl.safety.dose import PulseTimes
 from tmsctl.safety.facts import Request
 from tmsctl.safety.machine import Armed
@@ -87,12 +92,23 @@ class Bench:
         self.permit_for_us = 50 * MS  # from each beat
         self.next_beat = START
         self.beaten_at = START
+        self.lives: list[list[Record]] = []  # the recording of each driver
         self.restart()
 
     def restart(self) -> None:
         """A new host program on the same port."""
-        self.driver: Stimulator = self.row.driver(self.port.open, SITE)
+        records: list[Record] = []
+        self.lives.append(records)
+        self.driver: Stimulator
+        self.driver, self.bare = recorded(
+            self.row.driver, records, lambda: self.now, self.port.open, SITE
+        )
         self.cycle = 0
+
+    def replayed(self) -> list[Replayed]:
+        """Every life of the host again, from its recording alone."""
+        used = [records for records in self.lives if records]
+        return [replayed(records, self.row.driver, SITE) for records in used]
 
     # -- time --------------------------------------------------------------------------------
 
@@ -220,10 +236,14 @@ MakeBench = Callable[..., Bench]
 
 
 @pytest.fixture(params=DRIVERS, ids=lambda row: row.info.name)
-def bench(request: pytest.FixtureRequest) -> MakeBench:
+def bench(request: pytest.FixtureRequest) -> Iterator[MakeBench]:
     """`bench(seed, **settings)` makes one; the device charges fast, so that tests are short."""
+    made: list[Bench] = []
 
     def make(seed: int = 0, **settings: Any) -> Bench:
-        return Bench(request.param, seed, Settings(**{"rise_us_per_pct": 1_000, **settings}))
+        one = Bench(request.param, seed, Settings(**{"rise_us_per_pct": 1_000, **settings}))
+        made.append(one)
+        return one
 
-    return make
+    yield make
+    assert [again.differs for one in made for again in one.replayed() if again.differs] == []

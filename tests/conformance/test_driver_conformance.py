@@ -182,7 +182,7 @@ def test_exactly_the_permitted_pulses_leave_at_the_permitted_times(
     b.to_device.delay_us, b.to_host.delay_us = delays_us
     b.armed()
     permit = b.permit(block)
-    error_us = TIMING_US + b.row.clock_error_us(b.driver)
+    error_us = TIMING_US + b.row.clock_error_us(b.bare)
     ticket = b.driver.fire(permit, b.now)
     b.wait(SECOND)
 

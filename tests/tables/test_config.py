@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tmsctl.guard.settings import read
 from tmsctl.service.config import ConfigError, load_config
 
 GOOD = """
@@ -23,6 +24,7 @@ folders = ["/etc/tmsctl/protocols"]
 [guard]
 supervise = true
 cpu = 1
+record = "/var/lib/tmsctl-recordings"
 """
 DEVICE = '[device]\ndriver = "tmslink"\nurl = "/dev/ttyACM0"\n'
 
@@ -35,6 +37,8 @@ def write(tmp_path: Path, text: str | bytes) -> Path:
 
 def test_a_whole_file_is_taken(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, GOOD))
+    assert config.guard.record == "/var/lib/tmsctl-recordings"
+    assert read(tmp_path / "tmsctl.toml").record == Path("/var/lib/tmsctl-recordings")
     assert config.limits_in_force.mso_max_pct == 80
     assert (config.device.serial, config.guard.cpu) == ("TR000001", 1)
 
@@ -43,6 +47,7 @@ def test_only_the_device_has_no_default(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, DEVICE))
     assert str(config.runtime) == "/run/tmsctl"
     assert config.guard.supervise
+    assert config.guard.record is read(tmp_path / "tmsctl.toml").record is None
 
 
 @pytest.mark.parametrize(
@@ -53,6 +58,7 @@ def test_only_the_device_has_no_default(tmp_path: Path) -> None:
         (DEVICE + "[guard]\nsupervise = 1", "guard.supervise is 1; allowed is true or false."),
         (DEVICE + "[guard]\ncpu = '1'", "guard.cpu is '1'; allowed is a whole number."),
         (DEVICE + "[guard]\ncpu = -1", "guard.cpu is -1; allowed is 0 or more."),
+        (DEVICE + "[guard]\nrecord = 'here'", "guard.record is 'here'; allowed is a path from the"),
         (DEVICE + "[gaurd]\ncpu = 1", "gaurd is not known here; check its spelling."),
         (DEVICE + "serail = 'X'", "device.serail is not known here"),
         (DEVICE + "[paths]\nstate = 'here'", "paths.state is 'here'; allowed is a path from the"),

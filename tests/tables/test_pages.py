@@ -27,7 +27,9 @@ from tmsctl.service.daemon import Daemon
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = [*sorted(DOCS.glob("*.md")), *(ROOT / f"{n}.md" for n in ("README", "CONTRIBUTING"))]
-GENERATED = ("limits.md", "emulator.md", "duomag.md", "magstim.md", "magpro.md")
+GENERATED = (
+    "limits.md", "emulator.md", "duomag.md", "magstim.md", "magpro.md", "recording.md",
+)  # fmt: skip
 
 
 def text_of(name: str) -> str:
@@ -155,7 +157,7 @@ def commands(group: Any, words: str) -> Iterator[tuple[str, Any]]:
 def test_every_command_and_option_is_on_the_command_line_page() -> None:
     page = text_of("cli.md")
     found = list(commands(typer.main.get_command(app), "tmsctl"))
-    assert len(found) == 20
+    assert len(found) == 21
     for words, command in found:
         assert re.search(rf"^- `{words}[ `]", page, re.MULTILINE), words
         options = [word for p in command.params for word in p.opts if word.startswith("--")]

@@ -96,6 +96,25 @@ def selftest(context: typer.Context, as_json: AsJson = False) -> int:
 
 
 @app.command()
+def trace(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="A recording, its parts in order.")
+    ],
+    driver: Annotated[
+        str | None, typer.Option(help="Whose bytes these are, where the file does not say it.")
+    ] = None,
+    calls: Annotated[
+        bool, typer.Option("--calls", help="Also what the driver was asked for, and cycles.")
+    ] = False,
+    as_json: AsJson = False,
+) -> int:
+    """A recording of a line, or a file of the flight recorder, in words. Needs no device."""
+    from tmsctl.cli import trace as trace_command
+
+    return trace_command.run(files, driver, calls=calls, as_json=as_json)
+
+
+@app.command()
 def demo(
     protocol_id: Annotated[str, typer.Option("--protocol", help="Protocol's id.")] = "ctbs600",
     mt: Annotated[float, typer.Option(help="Motor threshold, %MSO.")] = 50.0,

@@ -9,13 +9,16 @@ import sys
 from pathlib import Path
 
 from drivers import registry
-from drivers.contract import Envelope, Stimulator
+from drivers.contract import Envelope, Stimulator, Transport
+from drivers.recorded import CallNotes, RecordedStimulator
 from drivers.transport.recorder import RecordingTransport
 from firmware_protocol.quantities import BootUs
 from tmsctl.guard import realtime
 from tmsctl.guard.core import Guard
 from tmsctl.guard.flight import FlightRecorder
 from tmsctl.guard.plans import plan_for
+from tmsctl.guard.recording import Recording
+from tmsctl.guard.recording import start as start_recording
 from tmsctl.guard.runtime import Runtime, seconds
 from tmsctl.guard.settings import Settings, SettingsError, read
 from tmsctl.guard.sockets import ServiceSocket, StopSocket
@@ -79,6 +82,34 @@ def _driver(settings: Settings, wrap: registry.Wrap) -> Stimulator:
     return registry.make(registry.find(settings.driver), place, settings.options)
 
 
+def _recorded(settings: Settings, flight: FlightRecorder, kept: Recording | None) -> Stimulator:
+    """The driver. The flight recorder has its bytes; a recording has its calls as well."""
+
+    def noted(inner: Transport) -> Transport:
+        return RecordingTransport(inner, realtime.now, flight.records.append)
+
+    if kept is None:
+        return _driver(settings, noted)
+    notes = CallNotes(kept.note)
+
+    def noted_twice(inner: Transport) -> Transport:
+        return RecordingTransport(noted(inner), realtime.now, notes.passed)
+
+    return RecordedStimulator(_driver(settings, noted_twice), notes)
+
+
+def _facts(settings: Settings) -> dict[str, str]:
+    """What a reader of the recording has to know, and who plays it again."""
+    facts = {"driver": settings.driver, "url": settings.url, "clock": "CLOCK_BOOTTIME, us"}
+    facts |= {} if settings.serial is None else {"serial": settings.serial}
+    table = registry.find(settings.driver).options
+    return facts | {
+        f"option.{name}": str(value)
+        for name, value in settings.options.items()
+        if name in table and not table[name].secret
+    }
+
+
 def _safe_off(settings: Settings) -> int:
     """Open the port once, send STOP, and close it. A port in use has an owner who does it."""
     driver = _driver(settings, lambda transport: transport)
@@ -104,9 +135,8 @@ def _guard(settings: Settings, mark: int, linger_s: float | None) -> int:
     marker.touch()
 
     flight = FlightRecorder(runtime / "flight")
-    driver = _driver(
-        settings, lambda inner: RecordingTransport(inner, realtime.now, flight.records)
-    )
+    kept = None if settings.record is None else start_recording(settings.record, _facts(settings))
+    driver = _recorded(settings, flight, kept)
     stop, service = StopSocket(runtime / "stop.sock"), ServiceSocket(runtime / "guard.sock", mark)
     limits = device_limits(settings.limits, driver.info.status_age_us)
     guard = Guard(
@@ -121,8 +151,10 @@ def _guard(settings: Settings, mark: int, linger_s: float | None) -> int:
     guard.report.timing = realtime.prepare(settings.cpu)
     linger_us = None if linger_s is None else seconds(linger_s)
     notify("READY=1")
-    Runtime(guard, stop, service, flight, notify, linger_us).run()
+    Runtime(guard, stop, service, flight, notify, linger_us, kept).run()
     driver.close()
+    if kept is not None:
+        kept.close()
     ended.write_text(str(realtime.now()))
     marker.unlink(missing_ok=True)
     return 0

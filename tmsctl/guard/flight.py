@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from drivers.transport.recorder import Record
 from firmware_protocol.quantities import SECOND, BootUs
+from firmware_protocol.recording import CYCLE, Record, line_of
 from tmsctl.safety.rules import Trip
 
 KEPT_US: Final = 10 * SECOND
@@ -35,12 +35,17 @@ class FlightRecorder:
         lines += [f"# cause {cause.code}: {cause.detail}" for cause in causes]
         lines += [f"# {fact}" for fact in facts]
         lines.append("# microseconds, < from and > to the device (x: not taken), bytes; = cycle")
-        rows = [(t, f"{way} {data.hex()}") for t, way, data in self.records if t >= since]
-        rows += [(t, f"= cycle {n} late {late}") for t, n, late in self.cycles if t >= since]
-        lines += [f"{t} {what}" for t, what in sorted(rows)]
+        rows = [record for record in self.records if record.at_us >= since]
+        rows += [
+            Record(t, CYCLE, f"cycle {n} late {late}".encode())
+            for t, n, late in self.cycles
+            if t >= since
+        ]
+        rows.sort(key=lambda record: record.at_us)  # what came together stays in its order
+        text = "".join(f"{line}\n" for line in lines) + "".join(map(line_of, rows))
         try:
             self._folder.mkdir(mode=0o750, exist_ok=True)
-            path.write_text("\n".join(lines) + "\n")
+            path.write_text(text)
             for old in sorted(self._folder.glob("flight-*.txt"))[:-FILES_MAX]:
                 old.unlink(missing_ok=True)
         except OSError:

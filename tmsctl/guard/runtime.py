@@ -16,6 +16,7 @@ from firmware_protocol.quantities import MS, SECOND, BootUs
 from tmsctl.guard.core import PERIOD_US, Guard, Inputs
 from tmsctl.guard.flight import FlightRecorder
 from tmsctl.guard.realtime import CycleTimer, now
+from tmsctl.guard.recording import Recording
 from tmsctl.guard.sockets import ServiceSocket, StopSocket
 from tmsctl.ipc import messages as ipc
 from tmsctl.safety.machine import Safe
@@ -37,6 +38,7 @@ class Runtime:
         flight: FlightRecorder,
         notify: Callable[[str], None],
         linger_us: int | None,
+        recording: Recording | None = None,
     ) -> None:
         self._guard = guard
         self._stop = stop
@@ -44,6 +46,7 @@ class Runtime:
         self._flight = flight
         self._notify = notify
         self._linger_us = linger_us
+        self._recording = recording
         self._leaving_at: BootUs | None = None
         self._alone_since: BootUs | None = now()
         self._dump_at: BootUs | None = None
@@ -135,6 +138,8 @@ class Runtime:
         safe = None if status is None else status.state in disarmed
         self._stop.confirm(disarmed=safe)
         self._dump(at, device_is_safe=bool(safe))
+        if self._recording is not None:
+            self._recording.flush()
 
     def _dump(self, at: BootUs, *, device_is_safe: bool) -> None:
         state = self._guard.state
@@ -145,7 +150,15 @@ class Runtime:
             self._dump_at = BootUs(at + DUMP_AFTER_US)
         if device_is_safe or at >= self._dump_at:
             self._dumped_for, self._dump_at = state, None
-            self._flight.write(state.causes, at, [f"timing {self._guard.report.timing}"])
+            self._flight.write(state.causes, at, self._facts())
+
+    def _facts(self) -> list[str]:
+        """What a reader of the flight recorder has to know."""
+        facts = [f"driver {self._guard.driver.info.name}"]
+        identity = self._guard.device.identity
+        if identity is not None:
+            facts.append(f"serial {ascii(identity.serial)[1:-1]}")
+        return [*facts, f"timing {self._guard.report.timing}"]
 
     def _may_leave(self, at: BootUs) -> bool:
         if self._stopping:

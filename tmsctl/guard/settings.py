@@ -27,13 +27,14 @@ class Settings:
     limits: Limits
     protocol_folders: tuple[Path, ...]
     cpu: int | None
+    record: Path | None  # folder of recordings
 
 
 _KEYS: Final[dict[str, dict[str, type]]] = {
     "paths": {"runtime": str, "state": str},
     "device": {"driver": str, "url": str, "serial": str, "options": dict},
     "protocols": {"folders": list},
-    "guard": {"supervise": bool, "cpu": int},
+    "guard": {"supervise": bool, "cpu": int, "record": str},
 }
 _NEEDED = (("device", "driver"), ("device", "url"))
 
@@ -73,6 +74,7 @@ def read(path: Path) -> Settings:
     options = tables["device"].get("options", {})
     assert isinstance(options, dict)
     cpu = tables["guard"].get("cpu")
+    record = tables["guard"].get("record")
     serial = tables["device"].get("serial")
     return Settings(
         runtime=Path(str(tables["paths"].get("runtime", "/run/tmsctl"))),
@@ -83,4 +85,5 @@ def read(path: Path) -> Settings:
         limits=limits,
         protocol_folders=tuple(Path(str(folder)) for folder in folders),
         cpu=cpu if isinstance(cpu, int) else None,
+        record=None if record is None else Path(str(record)),
     )

@@ -65,6 +65,7 @@ class Protocols(_Strict):
 class Guard(_Strict):
     supervise: bool = True
     cpu: Annotated[int, Field(ge=0, le=1023)] | None = None
+    record: AbsolutePath | None = None
 
 
 class Config(_Strict):
