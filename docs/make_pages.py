@@ -25,7 +25,7 @@ from sim_device.fault_kinds import FRAME_KINDS, KINDS, RX, Kind
 from sim_device.magpro_settings import MagproSettings
 from sim_device.magstim_settings import BistimSettings, Magstim200Settings, RapidSettings
 from tmsctl.safety import catalogue, guidelines
-from tmsctl.safety.coils import COILS
+from tmsctl.safety.coils import COILS, CoilRow
 from tmsctl.safety.limits import ROWS, TABLE, LimitRow
 from tmsctl.safety.rules import ARM, GATE, WATCH, GateRow, WatchRow
 from tmsctl.stimulation.protocol import EXCEEDABLE
@@ -139,11 +139,15 @@ def _theta() -> str:
     return f"{grid}\n\n{textwrap.fill(f'Source: {guidelines.THETA_SOURCE}.', 118)}"
 
 
+def _slope(row: CoilRow) -> str:
+    return "not known" if row.didt_max_centi is None else str(row.didt_max_centi / 100)
+
+
 def _coils() -> str:
     return _grid(
         ("type", "coil", "di/dt at 100 %MSO, A/us", "verified", "source"),
         (
-            (kind, row.name, row.didt_max_centi / 100, _verified(row.verified), row.source)
+            (kind, row.name, _slope(row), _verified(row.verified), row.source)
             for kind, row in COILS.items()
         ),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from drivers.contract import DriverEvent, Permit, PulseBlock, Stimulator, Ticket
+from drivers.contract import DriverEvent, Permit, PulseBlock, Shape, Stimulator, Ticket
 from drivers.transport.recorder import Sink
 from firmware_protocol import recording
 from firmware_protocol.quantities import BootUs, PercentMso
@@ -61,9 +61,9 @@ class RecordedStimulator:
         self._notes.called(now, f"beat {cycle} {permit_until}")
         self._inner.beat(cycle, now, permit_until)
 
-    def arm(self, mso: PercentMso, now: BootUs) -> Ticket:
-        self._notes.called(now, f"arm {mso.value}")
-        return self._inner.arm(mso, now)
+    def arm(self, mso: PercentMso, shape: Shape, now: BootUs) -> Ticket:
+        self._notes.called(now, f"arm {mso.value} {shape.pulses} {shape.interval_us}")
+        return self._inner.arm(mso, shape, now)
 
     def disarm(self, now: BootUs) -> None:
         self._notes.called(now, "disarm")

@@ -35,6 +35,7 @@ from drivers.contract import (
 )
 from drivers.line import Line, Shot
 from drivers.magpro.unit import COUNTERS, DISABLE, FIRE, MUTE, STATUS, Ask, Talk, Unit
+from drivers.talk import Conversation
 from firmware_protocol.magpro import messages as m
 from firmware_protocol.magpro import names as n
 from firmware_protocol.magpro.framing import BadMessage, Decoder, frame_of
@@ -107,9 +108,7 @@ class MagproStimulator:
         self._ask: Ask | None = None
         self._asked_at = self._status_at = BootUs(0)
         self._unanswered = 0
-        self._talk: Talk | None = None
-        self._next: Ask | None = None
-        self._spoken: Ask | None = None
+        self._talk: Conversation[Ask, m.AnyMessage] = Conversation()
         self._arm_ticket: Ticket | None = None
         self._latch = ""
         self._stop_at: BootUs | None = None  # it is being disabled; when to say so again
@@ -148,7 +147,7 @@ class MagproStimulator:
             self._skipped = self._decoder.skipped
         if self._ask is not None and now - self._asked_at >= self._patience_us():
             self._no_answer(self._ask, now)
-        if not self._up and self._talk is None and now >= self._connect_at:
+        if not self._up and not self._talk.active and now >= self._connect_at:
             self._heard_bytes = False
             self._begin(self._unit.connect(), now)
         shot = self._shot
@@ -166,8 +165,8 @@ class MagproStimulator:
             return
         if self._stop_at is not None:
             self._make_safe(now)
-        elif self._next is not None and now - self._status_at < STATUS_DUE_US:
-            self._speak(now)
+        elif self._talk.next is not None and now - self._status_at < STATUS_DUE_US:
+            self._send(self._talk.speak(), now)
         elif not self._is_soon(now) and now - self._status_at >= POLL_US:
             self._send(STATUS, now)
 
@@ -228,7 +227,7 @@ class MagproStimulator:
             return "no unit answers"
         if self._latch or self._stop_at is not None:
             return self._latch or "it is being disabled"
-        return "another command is under way" if self._talk or self._shot else ""
+        return "another command is under way" if self._talk.active or self._shot else ""
 
     def _tell(self, event: DriverEvent) -> None:
         self._line.events.append(event)
@@ -238,8 +237,8 @@ class MagproStimulator:
         shot = self._shot
         if shot is not None and shot.sent_at is None:
             self._refuse(shot, "stopped")
-        if self._talk is not None and self._up:
-            self._talk = self._next = self._spoken = None
+        if self._talk.active and self._up:
+            self._talk.give_up()
             self._end_arming(Outcome.UNKNOWN, "stopped")
         self._ready_at = None
         if self._line.port is None or (self._stop_at is not None and now < self._stop_at):
@@ -268,30 +267,17 @@ class MagproStimulator:
                 self._connect_at = now
                 self._drop()
                 return
-        if ask is self._spoken:
-            self._hear(None, now)
+        self._went_on(self._talk.hear(ask, None), now)
 
     def _begin(self, talk: Talk, now: BootUs) -> None:
-        self._talk = talk
-        self._hear(None, now, first=True)
+        self._went_on(self._talk.begin(talk), now)
 
-    def _hear(self, answer: m.ToHost | None, now: BootUs, *, first: bool = False) -> None:
-        assert self._talk is not None
-        self._spoken = None
-        try:
-            self._next = next(self._talk) if first else self._talk.send(answer)
-        except StopIteration as ended:
-            self._talk = self._next = None
-            self._ended(str(ended.value), now)
-            return
-        if not self._up:
-            self._speak(now)
-
-    def _speak(self, now: BootUs) -> None:
-        ask, self._next = self._next, None
-        assert ask is not None
-        self._spoken = ask
-        self._send(ask, now)
+    def _went_on(self, failed: str | None, now: BootUs) -> None:
+        """What it says next is sent by a beat while connected, else at once."""
+        if failed is not None:
+            self._ended(failed, now)
+        elif not self._up and self._talk.next is not None:
+            self._send(self._talk.speak(), now)
 
     def _ended(self, failed: str, now: BootUs) -> None:
         """A conversation is over; `failed` is CODE: sentence, or empty."""
@@ -336,7 +322,8 @@ class MagproStimulator:
     def _forget(self) -> None:
         """Nothing that was under way on the port before counts any more."""
         self._decoder, self._skipped = Decoder(), 0
-        self._ask = self._talk = self._next = self._spoken = self._shot = None
+        self._ask = self._shot = None
+        self._talk.give_up()
 
     def _drop(self) -> None:
         """The unit is gone. An open block stays open: the guard settles it as unknown."""
@@ -373,9 +360,7 @@ class MagproStimulator:
         ask = self._ask
         if ask is not None and ask.answer is type(item):
             self._ask, self._unanswered = None, 0
-            if ask is self._spoken:
-                assert not isinstance(item, m.Unknown)
-                self._hear(item, now)  # type: ignore[arg-type]
+            self._went_on(self._talk.hear(ask, item), now)
 
     def _change(self, now: BootUs, **told: int) -> None:
         """The unit told a part of its status, asked or not."""
@@ -391,7 +376,7 @@ class MagproStimulator:
         enabled = n.status_of(status.st).enabled
         if not enabled:
             self._ready_at = None
-            if self._talk is None:
+            if not self._talk.active:
                 self._stop_at = None
         if status.running or (shot is not None and shot.sent_at is not None):
             state = DeviceState.FIRING

@@ -22,7 +22,7 @@ class Ask(NamedTuple):
     answer: type[NamedTuple] | None
 
 
-Answer = m.ToHost | None
+Answer = m.AnyMessage | None
 Talk = Generator[Ask, Answer, str]
 
 STATUS: Final = Ask(m.GetLongStatus(), m.LongStatus)

@@ -36,6 +36,7 @@ from drivers.contract import (
 from drivers.line import Line, Shot
 from drivers.magstim.exchange import Answered, Ask, Exchange, Noise
 from drivers.magstim.units import Talk, Unit
+from drivers.talk import Conversation
 from firmware_protocol.magstim.messages import (
     KEEP_ALIVE_US,
     PHASES,
@@ -109,9 +110,7 @@ class MagstimStimulator:
         self._up = False
         self._connect_at = BootUs(0)
         self._unanswered = 0
-        self._talk: Talk | None = None
-        self._next: Ask | None = None  # of the conversation, not sent
-        self._spoken: Ask | None = None  # of the conversation, sent
+        self._talk: Conversation[Ask, Reply] = Conversation()
         self._arm_ticket: Ticket | None = None
         self._latch = ""  # why it must not be armed, until somebody acknowledges
         self._stops = 0  # since it was told to disarm, until it shows that it is
@@ -125,7 +124,7 @@ class MagstimStimulator:
     @property
     def wake_at(self) -> BootUs | None:
         shot = self._shot
-        if shot is None or shot.sent_at is not None or self._talk is not None:
+        if shot is None or shot.sent_at is not None or self._talk.active:
             return None
         return shot.send_at
 
@@ -163,8 +162,8 @@ class MagstimStimulator:
         wake_at = self.wake_at
         if self._stops:
             self._make_safe(now)
-        elif self._next is not None:
-            self._speak(now)
+        elif self._talk.next is not None:
+            self._exchange.ask(self._talk.speak(), now)
         elif wake_at is not None and wake_at - now < QUIET_US:
             return
         elif now - self._exchange.asked_at > KEEP_ALIVE_US or not self._status & Status.REMOTE:
@@ -224,7 +223,7 @@ class MagstimStimulator:
             return "no unit answers"
         if self._latch or self._stops:
             return self._latch or "it is being disarmed"
-        return "another command is under way" if self._talk or self._shot else ""
+        return "another command is under way" if self._talk.active or self._shot else ""
 
     def _tell(self, event: DriverEvent) -> None:
         self._line.events.append(event)
@@ -234,8 +233,8 @@ class MagstimStimulator:
         shot = self._shot
         if shot is not None and shot.sent_at is None:
             self._refuse(shot, "stopped")
-        if self._talk is not None and self._up:
-            self._talk = self._next = self._spoken = None
+        if self._talk.active and self._up:
+            self._talk.give_up()
             self._end_arming(Outcome.UNKNOWN, "stopped")
         if self._line.port is None or (self._stops and now < self._stop_at):
             return
@@ -246,27 +245,14 @@ class MagstimStimulator:
     # -- conversations -----------------------------------------------------------------------
 
     def _begin(self, talk: Talk, now: BootUs) -> None:
-        self._talk = talk
-        self._hear(None, now, first=True)
+        self._went_on(self._talk.begin(talk), now)
 
-    def _hear(self, reply: Reply | None, now: BootUs, *, first: bool = False) -> None:
-        """What the conversation says next: sent by a beat while connected, else at once."""
-        assert self._talk is not None
-        self._spoken = None
-        try:
-            self._next = next(self._talk) if first else self._talk.send(reply)
-        except StopIteration as ended:
-            self._talk = self._next = None
-            self._ended(str(ended.value), now)
-            return
-        if not self._up:
-            self._speak(now)
-
-    def _speak(self, now: BootUs) -> None:
-        ask, self._next = self._next, None
-        assert ask is not None
-        self._spoken = ask
-        self._exchange.ask(ask, now)
+    def _went_on(self, failed: str | None, now: BootUs) -> None:
+        """What it says next is sent by a beat while connected, else at once."""
+        if failed is not None:
+            self._ended(failed, now)
+        elif not self._up and self._talk.next is not None:
+            self._exchange.ask(self._talk.speak(), now)
 
     def _ended(self, failed: str, now: BootUs) -> None:
         """A conversation is over; `failed` is CODE: sentence, or empty."""
@@ -286,7 +272,7 @@ class MagstimStimulator:
     # -- finding it --------------------------------------------------------------------------
 
     def _look_for_unit(self, now: BootUs) -> None:
-        if self._talk is None and not self._exchange.busy and now >= self._connect_at:
+        if not self._talk.active and not self._exchange.busy and now >= self._connect_at:
             self._exchange.noise = Noise.NONE
             self._begin(self._unit.connect(), now)
 
@@ -318,7 +304,8 @@ class MagstimStimulator:
     def _drop(self) -> None:
         """The unit is gone. An open block stays open: the guard settles it as unknown."""
         self._up = False
-        self._talk = self._next = self._spoken = self._shot = None
+        self._talk.give_up()
+        self._shot = None
         self._exchange.forget()
         self._end_arming(Outcome.UNKNOWN, "no answer")
 
@@ -336,8 +323,8 @@ class MagstimStimulator:
                 self._note_status(reply, reply.status, answered.asked_at)
         if name == "fire" and self._shot is not None:
             self._fire_answered(self._shot, reply)
-        elif self._talk is not None and answered.ask is self._spoken:
-            self._hear(reply, now)
+        else:
+            self._went_on(self._talk.hear(answered.ask, reply), now)
 
     def _is_lost(self, name: str, now: BootUs) -> bool:
         """A question without an answer; False when the unit counts as gone."""
@@ -430,7 +417,7 @@ class MagstimStimulator:
         """Nothing of the block leaves."""
         self._shot = None
         if shot.sent_at is None:  # what was to be set for it is not needed any more
-            self._talk = self._next = self._spoken = None
+            self._talk.give_up()
         self._tell(CommandEnded(shot.ticket, Outcome.REFUSED, why))
 
     def _settle(self, shot: Shot, train: bool | None, asked_at: BootUs) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from drivers.contract import DriverEvent, Permit, PulseBlock, Stimulator, Transport
+from drivers.contract import DriverEvent, Permit, PulseBlock, Shape, Stimulator, Transport
 from firmware_protocol import recording
 from firmware_protocol.quantities import BootUs, PercentMso
 from firmware_protocol.recording import Record
@@ -153,7 +153,7 @@ def _fire(driver: Stimulator, now: BootUs, given: list[int], make_permit: MakePe
 Verb = Callable[[Stimulator, BootUs, list[int], MakePermit], object]
 _VERBS: Final[dict[str, Verb]] = {
     "beat": lambda d, now, given, _: d.beat(given[0], now, BootUs(given[1])),
-    "arm": lambda d, now, given, _: d.arm(PercentMso(given[0]), now),
+    "arm": lambda d, now, given, _: d.arm(PercentMso(given[0]), Shape(*given[1:]), now),
     "disarm": lambda d, now, _, __: d.disarm(now),
     "fire": _fire,
     "stop": lambda d, now, _, __: d.stop(now),

@@ -112,7 +112,12 @@ def test_the_stricter_of_two_values_is_the_smaller_or_the_greater_one() -> None:
     assert (stricter(least, 1, 2), stricter(least, 2, 1), stricter(least, 2, 2)) == (2, 2, 2)
 
 
-COILS_PINNED = {1: 11_473, 2: 8_437, 3: 9_759, 4: 10_293}
+COILS_PINNED = {
+    1: 11_473, 2: 8_437, 3: 9_759, 4: 10_293,
+    **dict.fromkeys((56, 60, 62, 63, 64, 72, 73, 81, 82, 86), None),  # MagPro
+    **dict.fromkeys(range(100, 108), None),  # DuoMAG
+    200: None,  # Magstim
+}  # fmt: skip
 
 
 def test_the_table_of_coils_is_the_one_that_was_reviewed() -> None:

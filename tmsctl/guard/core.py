@@ -14,7 +14,7 @@ from typing import Final
 from drivers.contract import Envelope, Permit, Stimulator
 from firmware_protocol.quantities import MS, BootUs
 from tmsctl.guard.device_view import DeviceView
-from tmsctl.guard.pieces import cannot
+from tmsctl.guard.pieces import cannot, lease_us
 from tmsctl.guard.playback import Intent, OpenBlock, Playback
 from tmsctl.guard.report import Reporter
 from tmsctl.guard.self_test import SelfTest
@@ -78,27 +78,23 @@ class Guard:
         self.driver = driver
         self.limits = limits
         self.cycles = 0
-        self.state: State = Idle()
-        if latched is not None:
-            self.state = Safe((Trip("unclean-start", Action.SAFE, latched),))
+        unclean = Trip("unclean-start", Action.SAFE, latched or "")
+        self.state: State = Idle() if latched is None else Safe((unclean,))
         self.report = Reporter()
-        self.device = DeviceView(
-            serial, PulseTimes(limits.train_gap_min_us), self.report, driver.info.coil_step_dc
-        )
+        seen = PulseTimes(limits.train_gap_min_us)
+        self.device = DeviceView(serial, seen, self.report, driver.info.coil_step_dc)
         self.self_test = SelfTest(driver, self.device)
         self.play: Playback | None = None
         self.stopped_by: str | None = None
         self.service_seen_at: BootUs | None = None
         self.service_fault: str | None = None
         self.presence_at: BootUs | None = None
-        self.settled_at = now
+        self.settled_at = self._last_cycle_at = now
         self.all_sent_since = all_sent_since
         self._plan_for = plan_for
         self._sent = PulseTimes(limits.train_gap_min_us)
-        self._last_cycle_at = now
-        self._block_id = 0
+        self._block_id = self._changed_in = 0
         self._run_asked: ipc.Run | None = None
-        self._changed_in = 0
         self._acknowledge_asked: ipc.Acknowledge | None = None
         self._disarm_asked: Trip | None = None
 
@@ -188,8 +184,7 @@ class Guard:
         if busy or not isinstance(self.state, Idle):
             self.report.refuse(load, "wrong-state", "a plan is loaded only while disarmed")
             return
-        envelope = self.device.envelope
-        if envelope is None:
+        if (envelope := self.device.envelope) is None:
             self.report.refuse(load, "no-device", "no stimulator has answered yet")
             return
         planned = self._plan_for(load, envelope)
@@ -200,9 +195,8 @@ class Guard:
         if not 0 <= load.first_pulse < plan.pulses:
             self.report.refuse(load, "wrong-position", f"the plan has {plan.pulses} pulses")
             return
-        lease_max_us = min(self.driver.info.lease_max_us, envelope.block_max_us)
-        why_not = cannot(plan, load.first_pulse, lease_max_us, envelope, self.driver.refuses)
-        if why_not:
+        info, lease_max_us = self.driver.info, lease_us(self.driver.info, envelope)
+        if why_not := cannot(plan, load.first_pulse, lease_max_us, envelope, self.driver.refuses):
             self.report.refuse(load, "device-cannot", why_not)
             return
         self._unload()
@@ -215,7 +209,7 @@ class Guard:
             position=load.first_pulse,
             lease_max_us=lease_max_us,
             pulses_max=envelope.block_pulses_max,
-            lead_us=self.driver.info.lead_us,
+            lead_us=info.lead_us,
             sent=self._sent,
             day_pulses=load.day_pulses,
             week_pulses=load.week_pulses,

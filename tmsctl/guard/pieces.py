@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from drivers.contract import Envelope, PulseBlock
+from drivers.contract import DriverInfo, Envelope, PulseBlock
 from tmsctl.stimulation.plan import Plan, Slice
+
+
+def lease_us(info: DriverInfo, envelope: Envelope) -> int:
+    """Longest block that is handed over at once, first pulse to last."""
+    return min(info.lease_max_us, envelope.block_max_us)
 
 
 def blocks(plan: Plan, first_pulse: int, lease_max_us: int, pulses_max: int) -> Iterator[Slice]:

@@ -16,6 +16,7 @@ class CoilRow(NamedTuple):
 
 _SET: Final = "SimNIBS coil set (Drakaki 2022): largest slope on the stimulator of its maker"
 _MAGPRO: Final = "named by public clients (TMSEMG_toolbox, magicpy), which give no slope"
+_DUOMAG: Final = "named by the MAGIC toolbox (nigelrogasch/MAGIC), which gives no slope"
 
 COILS: Final[dict[int, CoilRow]] = {
     1: CoilRow("figure-8 70 mm", 11_473, False, _SET),
@@ -32,6 +33,14 @@ COILS: Final[dict[int, CoilRow]] = {
     81: CoilRow("MC-125", None, False, _MAGPRO),
     82: CoilRow("MC-B70", None, False, _MAGPRO),
     86: CoilRow("D-B80", None, False, _MAGPRO),
+    100: CoilRow("a DuoMAG's that is not named", None, False, _DUOMAG),
+    101: CoilRow("70BF", None, False, _DUOMAG),
+    102: CoilRow("70BF-COOL", None, False, _DUOMAG),
+    103: CoilRow("120BFV", None, False, _DUOMAG),
+    104: CoilRow("100R", None, False, _DUOMAG),
+    105: CoilRow("125R", None, False, _DUOMAG),
+    106: CoilRow("50BF", None, False, _DUOMAG),
+    107: CoilRow("50BFT", None, False, _DUOMAG),
     200: CoilRow("any of Magstim", None, False, "the unit tells only that one is connected"),
 }
 """By the type that the device tells. A type that is not here cannot be judged, and is refused."""
