@@ -297,6 +297,7 @@ def test_a_charger_fault_is_fatal_until_it_is_switched_off() -> None:
     host.get_ready()
     host.keep(2 * SECOND)
     assert host.status() == STANDBY | REMOTE | Status.ERROR | Status.FATAL
+    assert [line["cause"] for line in host.events("fault")] == ["charger"]
     assert host.does("arm") is CONFLICT
     host.wait(3 * SECOND)
     assert host.status() == STANDBY
