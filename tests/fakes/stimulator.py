@@ -6,7 +6,7 @@ the guard told the device and tmsd in the same cycle. Time moves only when a tes
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from drivers.contract import (
@@ -34,7 +34,7 @@ from tmsctl.guard.playback import Intent, OpenBlock, Playback
 from tmsctl.ipc import messages as ipc
 from tmsctl.safety.dose import PulseTimes
 from tmsctl.safety.limits import GENERAL, Limits
-from tmsctl.safety.rules import Trip
+from tmsctl.safety.rules import Action, Trip
 from tmsctl.stimulation.plan import Plan, trains_of
 from tmsctl.stimulation.protocol import Protocol
 
@@ -185,9 +185,17 @@ class Bench:
         self.snapshot: ipc.Snapshot | None = None
         self.calls: list[Call] = []  # of the newest cycle
         self.guard = Guard(
-            self.driver, limits, lambda load, envelope: self.planned, serial, START,
+            self.driver, limits, self._plan_for, serial, START,
             BootUs(START - known_us), latched,
         )  # fmt: skip
+
+    def _plan_for(
+        self, _load: ipc.Load, _envelope: Envelope, why_not: Callable[[Plan], str]
+    ) -> tuple[Plan, Limits] | Trip:
+        """As tmsctl.guard.plans does: the device's word goes before the limits."""
+        if isinstance(self.planned, Trip) or not (cannot := why_not(self.planned[0])):
+            return self.planned
+        return Trip("device-cannot", Action.HOLD, cannot)
 
     # -- cycles ------------------------------------------------------------------------------
 

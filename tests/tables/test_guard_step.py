@@ -16,6 +16,7 @@ from drivers.contract import (
     LinkDown,
     LinkError,
     LinkUp,
+    StopClass,
 )
 from firmware_protocol.quantities import MS, BootUs
 from tests.fakes.stimulator import (
@@ -125,6 +126,17 @@ def test_a_device_that_latched_by_a_fault_gets_no_beat() -> None:
     assert beats(bench) == []
     assert isinstance(bench.guard.state, Safe)
     assert bench.did == []  # it shows that it is disarmed: nothing is to be stopped
+
+
+@pytest.mark.parametrize("stop_class", [StopClass.KEEP_ALIVE, StopClass.NONE])
+def test_one_that_speaks_only_when_asked_is_asked_while_it_is_latched_too(
+    stop_class: StopClass,
+) -> None:
+    """Else nobody would ever see that its latch was released."""
+    bench = Bench().connected()
+    bench.driver.info = replace(bench.driver.info, stop_class=stop_class)
+    bench.show(state=DeviceState.LATCHED, fault="coil too hot")
+    assert len(beats(bench)) == 3
 
 
 def test_from_the_arming_on_every_cycle_beats_and_permits_pulses_only_when_armed() -> None:
