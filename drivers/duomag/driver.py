@@ -72,11 +72,14 @@ INFO: Final = DriverInfo(
     lease_max_us=0,
     lead_us=20 * MS,
     hello_after_us=500 * MS,
+    connect_within_us=CONNECT_US + SECOND,
     status_age_us=250 * MS,
     dead_man_us=None,
     coil_step_dc=5,
     checks_frames=False,  # there is no checksum
 )
+
+_ECHO: Final = "echo: the line brings back what is sent"
 
 OPTIONS: Final[OptionTable] = {
     "adc_at_0c": Option("reading of the coil's thermometer at 0 degree C", None, 0, 254),
@@ -236,22 +239,30 @@ class DuomagStimulator:
                 self._end_arming(Outcome.UNKNOWN, "the intensity was not shown")
         elif now - self._opened_at > CONNECT_US:
             self._opened_at = now
-            if self._heard_bytes:
+            status = self._status
+            if self._line.echoed:
+                why = _ECHO
+            elif status is not None and self._is_disarmed(status):
+                return  # it is there, and was told why it cannot be used
+            elif self._heard_bytes:
                 why = "garbage: what comes is none of a DuoMAG; it sends 1000000 baud, 2 stop bits"
             else:
                 why = "mute: no record comes; is the unit on, and its USB cable plugged in"
-            status = self._status
-            if status is not None and status.mso_pct:
+            if status is not None and not self._line.echoed:
                 why = "still-armed: it does not take the intensity 0"
             self._line.down(why)
-            self._heard_bytes, self._status = False, None
+            self._heard_bytes = self._line.echoed = False
+            self._status = None
             self._set(0, now)
 
     def _connected(self, status: Status) -> None:
+        if self._line.echoed:
+            self._line.down(_ECHO)
+            return
         if self._adc_at_0c is None or self._adc_per_100c is None:
             self._line.down(
-                "adc-missing: nobody has published the scale of its coil thermometer; measure it, "
-                "then give device.options.adc_at_0c and adc_per_100c"
+                "adc-missing: the scale of its coil thermometer is not known; "
+                "device.options.adc_at_0c and adc_per_100c are not given"
             )
             return
         self._line.up()
@@ -273,6 +284,10 @@ class DuomagStimulator:
         self._tell(Disarmed())
         self._tell(LinkUp(identity, envelope.within(self._site)))
 
+    def _is_disarmed(self, status: Status) -> bool:
+        """Does it show both of what a new connection tells it?"""
+        return status.mso_pct == 0 and status.recharge_delay.us == RECHARGE_DELAY_US
+
     def _drop(self) -> None:
         """The unit is gone. An open block stays open: the guard settles it as unknown."""
         self._up = False
@@ -292,7 +307,7 @@ class DuomagStimulator:
     def _note(self, status: Status, now: BootUs) -> None:
         before, self._status, self._heard_at = self._status, status, now
         if not self._up:
-            if status.mso_pct == 0 and status.recharge_delay.us == RECHARGE_DELAY_US:
+            if self._is_disarmed(status):
                 self._connected(status)
             elif now - self._said_at >= SET_AGAIN_US:
                 self._set(0, now)
