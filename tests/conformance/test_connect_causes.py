@@ -7,8 +7,10 @@ for its own device.
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -328,6 +330,20 @@ def test_every_cause_has_one_code_and_a_next_step() -> None:
     assert all(cause.means and cause.step and ": " not in cause.code for cause in CAUSES)
     assert with_step("mute: x") == f"mute: x; {STEPS['mute']}"
     assert with_step("a sentence without a code") == "a sentence without a code"
+
+
+DRIVERS = Path(__file__).parents[2] / "drivers"
+_TOLD = re.compile(r"""(?:down|_lose|_drop_session)\(\s*f?"([a-z-]+): |PortError\(\s*"([a-z-]+)\"""")
+
+
+def test_every_code_that_a_driver_tells_is_in_the_table_and_every_row_is_told() -> None:
+    source = "".join(
+        path.read_text() for path in DRIVERS.rglob("*.py") if path.name != "causes.py"
+    )
+    told = {one or other for one, other in _TOLD.findall(source)}
+    assert {"port-missing", "port-lost", "device-silent", "adc-missing"} <= told
+    assert told <= set(STEPS)
+    assert [code for code in STEPS if f'"{code}: ' not in source and code not in told] == []
 
 
 def test_a_longer_deadline_is_seen() -> None:
