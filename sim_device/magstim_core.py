@@ -245,7 +245,6 @@ class Core:
         self.phase = Phase.SPENT
         self._pending = True
         self.part.triggered()
-        self._spent_until_us = self.bench.now + after_us
         self.bench.at(self.bench.now + after_us, lambda: self._due(cause))
 
     def _due(self, cause: str) -> None:

@@ -41,6 +41,7 @@ class Parser:
 
     def __init__(self, dialect: Dialect) -> None:
         self._rows = dialect.by_letter
+        self._sizes = {letter: rows[0].command_size for letter, rows in self._rows.items()}
         self._begun = bytearray()
 
     @property
@@ -59,17 +60,16 @@ class Parser:
                 found.append(STRAY)
                 continue
             self._begun.append(byte)
-            rows = self._rows[self._begun[0]]
-            if len(self._begun) == self._size(rows[0]):
-                found.append(_heard(rows, bytes(self._begun)))
+            if len(self._begun) == self._size():
+                found.append(_heard(self._rows[self._begun[0]], bytes(self._begun)))
                 self._begun.clear()
         return found
 
-    def _size(self, rows_first: Row) -> int:
+    def _size(self) -> int:
         # An unlock code has no `@`: a host that knows of none sends the short form.
-        if self._begun[:2] == _PLAIN_Q:
+        if self._begun.startswith(_PLAIN_Q):
             return _PLAIN_Q_SIZE
-        return rows_first.command_size
+        return self._sizes[self._begun[0]]
 
 
 def _heard(rows: tuple[Row, ...], frame: bytes) -> Heard:

@@ -119,6 +119,8 @@ class Unit:
     def settle(self, on: Mapping[str, int], now_us: int) -> None:
         """Become what the settings and the faults that are in force (kind, value) make of it."""
         settings = self._settings
+        if self._heats_dc_per_s:
+            self._warm(now_us)
         gone = "coil_absent" in on or "coil_unplugged" in on
         self.coil_type = 0 if gone else on.get("coil_swapped", settings.coil_type)
 

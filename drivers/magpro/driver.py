@@ -149,6 +149,9 @@ class MagproStimulator:
                 self._line.ear.stranger(now)
             self._skipped = self._decoder.skipped
         if self._ask is not None and now - self._asked_at >= self._patience_us():
+            for item in self._decoder.silence():  # an answer behind a false beginning of a frame
+                self._note(item, now)
+        if self._ask is not None and now - self._asked_at >= self._patience_us():
             self._no_answer(self._ask, now)
         if not self._up and not self._talk.active and now >= self._connect_at:
             if self._line.ear.may_speak(now):

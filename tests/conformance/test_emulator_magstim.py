@@ -1,4 +1,4 @@
-"""What all emulated Magstim units do, byte by byte, and what a 200² and a BiStim² do."""
+"""What all emulated Magstim units do, byte by byte, and what a 200² does."""
 
 from __future__ import annotations
 
@@ -63,6 +63,15 @@ def test_a_command_that_was_begun_waits_or_is_forgotten(partial_us: int, answers
     assert (host.bytes("51406e") == "518925") is answers
 
 
+@pytest.mark.parametrize(("gap_us", "forgotten"), [(50_000, False), (50_001, True)])
+def test_a_command_is_forgotten_after_the_silence_since_its_newest_byte(
+    gap_us: int, forgotten: bool
+) -> None:
+    host = MagstimHost("magstim-200", "partial_us=50000")
+    assert host.bytes("40", 40_000) == host.bytes("3035", gap_us) == ""
+    assert host.bytes("302a") == ("3f3f" if forgotten else "40536c")
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_commands_need_remote_control_but_for_those_that_read_or_make_safe(model: str) -> None:
     host = MagstimHost(model, *(["firmware=7.0"] if model == "magstim-rapid" else []))
@@ -97,6 +106,13 @@ def test_arming_takes_a_second_and_the_status_says_how_far_it_is(model: str) -> 
     assert [line["event"] for line in host.truth] == ["remote", "arm", "ready"]
     ready = host.events("ready")[0]["t_us"] - host.events("arm")[0]["t_us"]
     assert ready == SECOND
+
+
+def test_arming_lasts_as_long_as_the_setting_says() -> None:
+    host = MagstimHost("magstim-200", "arming_us=1234567")
+    host.get_ready()
+    assert host.events("ready")[0]["t_us"] - host.events("arm")[0]["t_us"] == 1_234_567
+    assert host.events("remote")[0]["on"]
 
 
 def test_power_settles_fast_up_and_slowly_down() -> None:
@@ -186,7 +202,8 @@ def test_a_minute_armed_without_a_pulse_disarms() -> None:
     assert host.status() == READY | REMOTE
     host.keep(100 * MS)
     assert host.status() == STANDBY | REMOTE
-    assert [line["cause"] for line in host.events("disarm")] == ["idle"]
+    (disarmed,) = host.events("disarm")
+    assert (disarmed["cause"], disarmed["t_us"]) == ("idle", armed_us + 60 * SECOND + 1)
 
 
 def test_a_pulse_begins_that_minute_anew() -> None:
@@ -203,6 +220,7 @@ def test_giving_remote_control_back_disarms() -> None:
     host.get_ready()
     assert host.bytes("52406d") == "5209a4"
     assert [line["event"] for line in host.truth][-2:] == ["disarm", "remote"]
+    assert not host.truth[-1]["on"]
     assert host.fire() is CONFLICT
 
 
@@ -249,6 +267,7 @@ def test_a_pulse_that_was_ordered_leaves_even_when_it_is_disarmed_meanwhile() ->
         host.does("disarm")
         host.wait(50 * MS)
         assert len(host.pulses) == pulses
+        assert host.unit.unit.capacitor.target == 0
 
 
 # -- people and faults ---------------------------------------------------------------------------
@@ -278,6 +297,7 @@ def test_a_charger_fault_is_fatal_until_it_is_switched_off() -> None:
     host.get_ready()
     host.keep(2 * SECOND)
     assert host.status() == STANDBY | REMOTE | Status.ERROR | Status.FATAL
+    assert [line["cause"] for line in host.events("fault")] == ["charger"]
     assert host.does("arm") is CONFLICT
     host.wait(3 * SECOND)
     assert host.status() == STANDBY
@@ -292,11 +312,26 @@ def test_a_loss_of_power_ends_everything() -> None:
     assert host.bytes("4030") == ""
     host.wait(300 * MS)
     assert host.bytes("51406e") == ""
+    assert [line["cause"] for line in host.events("disarm")] == ["power"]
     host.wait(500 * MS)
     assert host.bytes("51406e") == "518925"  # what was begun before is no part of it
     assert host.bytes("52406d") == "5209a4"
     assert host.read("get_parameters")["power"] == 30
     assert host.status() == STANDBY
+
+
+def test_a_unit_in_standby_that_loses_power_was_not_armed() -> None:
+    host = MagstimHost("magstim-200", rules=(Rule("reboot", 500, at_us=SECOND),))
+    host.take()
+    host.wait(2 * SECOND)
+    assert host.events("disarm") == []
+    assert host.status() == STANDBY
+
+
+def test_a_sensor_below_zero_reads_zero() -> None:
+    host = MagstimHost("magstim-200", rules=(Rule("sensor_wrong", -100, at_us=0),))
+    host.wait(1)
+    assert host.bytes("464079")[4:16] == "303030303030"
 
 
 def test_its_timers_work_again_after_a_loss_of_power() -> None:
@@ -315,92 +350,8 @@ def test_it_can_fire_by_itself_and_fall_idle() -> None:
     rules = (Rule("spontaneous_pulse", at_us=3 * SECOND), Rule("falls_idle", at_us=8 * SECOND))
     host = MagstimHost("magstim-200", rules=rules)
     host.get_ready()
+    host.keep(4 * SECOND + 50 * MS - host.now)
+    assert host.status() == Status.COIL_PRESENT | REMOTE
     host.keep(9 * SECOND)
     assert [pulse["cause"] for pulse in host.pulses] == ["spontaneous"]
     assert host.status() == STANDBY | REMOTE
-
-
-# -- BiStim² -------------------------------------------------------------------------------------
-
-
-def paired(*sets: str) -> MagstimHost:
-    host = MagstimHost("magstim-bistim", *sets)
-    host.take()
-    host.wait(100 * MS)
-    return host
-
-
-def test_a_bistim_shows_what_others_captured_from_one() -> None:
-    host = paired()
-    host.does("high_resolution")
-    assert host.bytes("4a4075") == "4a8930333030333030313075"
-    assert host.bytes("584067") == "588934ea"
-
-
-def test_a_pair_leaves_with_its_interval_and_nine_tenths_of_its_power() -> None:
-    for high, interval, gap_us in ((False, 25, 25_000), (True, 25, 2_500), (False, 999, 999_000)):
-        host = paired()
-        host.does("high_resolution" if high else "low_resolution")
-        host.does("set_power", 60)
-        host.does("set_power_b", 40)
-        host.does("set_interval", interval)
-        host.does("arm")
-        host.until_ready()
-        host.fire()
-        host.keep(SECOND)
-        assert host.levels == [54, 36]
-        first, second = (pulse["t_us"] for pulse in host.pulses)
-        assert second - first == gap_us
-        host.until_ready()
-        assert host.events("ready")[1]["t_us"] - second == 4 * SECOND
-
-
-def test_an_interval_of_0_discharges_both_at_once() -> None:
-    host = paired()
-    host.does("set_interval", 0)
-    assert host.read("get_mode")["mode"] == "1"
-    host.does("set_power", 60)
-    host.does("arm")
-    host.until_ready()
-    host.fire()
-    assert host.levels == [68]  # 113 %
-
-
-def test_without_power_b_it_is_a_single_unit() -> None:
-    host = paired()
-    host.does("set_power_b", 0)
-    assert host.read("get_mode")["mode"] == "0"
-    host.does("arm")
-    host.until_ready()
-    host.fire()
-    host.keep(SECOND)
-    assert host.levels == [27]
-
-
-def test_the_resolution_can_be_changed_after_100_ms_and_only_in_standby() -> None:
-    host = MagstimHost("magstim-bistim")
-    host.take()  # 5 ms
-    host.wait(94 * MS)
-    assert host.does("high_resolution") is CONFLICT
-    assert host.does("high_resolution") is DONE
-    assert host.read("get_parameters")["interval"] == 10
-    assert host.read("get_mode")["mode"] == "4"
-    host.does("set_interval", 999)
-    assert host.does("low_resolution") is DONE
-    assert host.read("get_parameters")["interval"] == 10
-    assert host.read("get_mode")["mode"] == "2"
-    host.does("arm")
-    assert host.does("high_resolution") is CONFLICT
-
-
-@pytest.mark.parametrize(("stops", "pulses"), [(0, 2), (1, 1)])
-def test_disarming_within_a_pair_ends_it_or_not(stops: int, pulses: int) -> None:
-    host = paired(f"stops_on_disarm={stops}")
-    host.does("set_interval", 500)
-    host.does("arm")
-    host.until_ready()
-    host.fire()
-    host.does("disarm")
-    assert host.does("arm") is (CONFLICT if pulses == 2 else DONE)
-    host.keep(SECOND)
-    assert len(host.pulses) == pulses

@@ -177,6 +177,8 @@ def test_a_charge_delay_puts_off_the_next_pulse(unit_us: int, rest_us: int) -> N
     assert round(host.unit.unit.capacitor.at(host.now)) == 52  # what a pulse leaves of 60
     host.until_ready()
     assert host.events("ready")[1]["t_us"] - host.pulses[0]["t_us"] - rest_us in range(100 * MS)
+    host.fire()
+    assert host.levels == [60, 60]
 
 
 def test_a_coil_with_a_switch_that_nobody_holds_is_not_armed_unless_it_is_ignored() -> None:
@@ -207,19 +209,29 @@ def test_a_train_leaves_with_its_frequency_power_and_number() -> None:
     assert (ended["fired"], ended["cause"]) == (30, "complete")
 
 
-def test_nothing_is_accepted_for_half_a_second_after_a_train() -> None:
+@pytest.mark.parametrize(("after_us", "answer"), [(499_999, CONFLICT), (500_000, DONE)])
+def test_nothing_is_accepted_for_half_a_second_after_a_train(after_us: int, answer: Answer) -> None:
     host = ready_for(rapid(), 100, 2, 2)
     host.fire(wait_us=0)
     host.wait(105 * MS)
     ended_us = host.events("train_end")[0]["t_us"]
-    host.wait(ended_us + 494 * MS - host.now)
     assert RapidStatus.WAIT in flags(host)
-    assert host.now == ended_us + 499 * MS
-    assert host.does("set_pulses", 3) is CONFLICT
-    assert host.does("set_pulses", 3) is DONE
+    host.wait(ended_us + after_us - host.now)
+    assert host.does("set_pulses", 3) is answer
     assert RapidStatus.WAIT not in flags(host)
     assert Status.READY in host.status()
+    assert host.events("ready")[1]["t_us"] == ended_us + 500_000
     assert host.fire() is DONE
+
+
+def test_a_loss_of_power_forgets_the_mode_and_what_was_set() -> None:
+    host = rapid(rules=(Rule("reboot", 500, at_us=SECOND),))
+    before = host.read("get_rapid_parameters")
+    set_train(host, 100, 5, 5)
+    assert host.does("ignore_coil_switch") is DONE
+    host.wait(2 * SECOND)
+    host.take()
+    assert host.read("get_rapid_parameters") == before
 
 
 @pytest.mark.parametrize(
@@ -267,6 +279,16 @@ def test_more_power_than_the_frequency_bears_lowers_it_or_is_not_fired(
     host.does("arm")
     host.until_ready()
     assert host.fire() is (DONE if over == "lowers" else CONFLICT)
+
+
+def test_a_frequency_of_0_is_never_fired() -> None:
+    host = rapid()
+    set_train(host, 0, 5, 5)
+    host.does("arm")
+    host.until_ready()
+    assert host.fire() is CONFLICT
+    assert host.does("set_frequency", 1) is DONE
+    assert host.fire() is DONE
 
 
 def test_durations_have_their_bounds() -> None:

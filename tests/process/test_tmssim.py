@@ -170,7 +170,7 @@ def test_tcp_serves_one_client_at_a_time_on_a_free_port(start: Start) -> None:
     ("arguments", "said"),
     [
         ((), "MODEL"),
-        (("magstim-9",), "there are tmslink"),
+        (("magstim-300",), "there are tmslink"),
         (("tmslink", "--set", "colour=1"), "no setting 'colour'"),
         (("tmslink", "--set", "cooled=2"), "allowed are 0 to 1"),
         (("tmslink", "--set", "cooled"), "NAME=VALUE"),

@@ -180,6 +180,24 @@ def test_a_version_without_an_end_is_given_up() -> None:
     assert decoder.feed(wire.with_checksum(b"NV10.2\0")) is not None
 
 
+@pytest.mark.parametrize(("size", "read"), [(m.VERSION_SIZE_MAX, True), (17, False)])
+def test_a_version_has_its_longest_text(size: int, read: bool) -> None:
+    data = wire.with_checksum(b"NV" + b"1" * (size - 1) + b"\0")
+    for pieces in ([data], [data[i : i + 1] for i in range(len(data))]):
+        decoder = Decoder()
+        decoder.expect(DIALECTS[-1].row("get_version"))
+        assert any(decoder.feed(piece) is not None for piece in pieces) is read
+
+
+def test_a_host_that_gave_up_reads_nothing() -> None:
+    decoder = Decoder()
+    decoder.expect(DIALECTS[0].row("arm"))
+    decoder.feed(b"E\x89")
+    decoder.give_up()
+    assert (decoder.outstanding, decoder.begun, decoder.garbage) == (None, 0, 2)
+    assert decoder.feed(b"E\x89\x31") is None
+
+
 def test_a_byte_that_begins_no_command_is_told_one_by_one() -> None:
     parser = wire.Parser(DIALECTS[0])
     assert parser.feed(b"\n!") == [wire.STRAY, wire.STRAY]

@@ -59,7 +59,7 @@ def test_a_session_is_played_again_byte_for_byte(family: Family, rules: tuple[Ru
     again = replayed(rig.records, family.driver, SITE)
     assert again.differs == ""
     assert again.written == sum(len(r.data) for r in rig.records if r.mark == recording.TO_DEVICE)
-    assert again.written > 100
+    assert again.written > 0
     if not rules:
         seen = [event for _, event in again.events if isinstance(event, PulseSeen)]
         assert len(seen) == plan.pulses
@@ -67,5 +67,7 @@ def test_a_session_is_played_again_byte_for_byte(family: Family, rules: tuple[Ru
         assert name is not None
         lines = list(traces.trace(name, {}, rig.records))
         damaged = [line for line in lines if line.damage]
-        assert len(damaged) <= 2  # what the self-test spoils, and what is answered to it
-        assert {line.mark for line in damaged[:1]} <= {recording.TO_DEVICE}
+        # What the self-test spoils and what is answered to it; records of unknown length.
+        assert len(damaged) <= 2
+        spoilt_by = recording.TO_DEVICE if family.info.checks_frames else recording.FROM_DEVICE
+        assert {line.mark for line in damaged[:1]} <= {spoilt_by}
