@@ -260,9 +260,7 @@ def _options() -> str:
 
 
 def _causes() -> str:
-    return _grid(
-        ("code", "means", "next step"), ((f"`{c.code}`", c.means, c.step) for c in CAUSES)
-    )
+    return _grid(("code", "means", "next step"), ((f"`{c.code}`", c.means, c.step) for c in CAUSES))
 
 
 SECTIONS: Final[dict[str, dict[str, Callable[[], str]]]] = {

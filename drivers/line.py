@@ -16,6 +16,7 @@ LATE_MAX_US: Final = 5 * MS
 LISTEN_US: Final = 150 * MS
 """Nothing is sent on a port just opened before it was quiet for so long. A DuoMAG, which tells its
 state unasked, takes some bytes of the other protocols for an intensity: it would charge."""
+ECHO: Final = "echo: the line brings back what is sent"
 
 
 class Ear:

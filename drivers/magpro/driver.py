@@ -33,7 +33,7 @@ from drivers.contract import (
     Ticket,
     Transport,
 )
-from drivers.line import Line, Shot
+from drivers.line import ECHO, Line, Shot
 from drivers.magpro.unit import COUNTERS, DISABLE, FIRE, MUTE, STATUS, Ask, Talk, Unit
 from drivers.talk import Conversation
 from firmware_protocol.magpro import messages as m
@@ -310,7 +310,7 @@ class MagproStimulator:
 
     def _connected(self, failed: str, now: BootUs) -> None:
         if self._line.echoed:
-            failed = "echo: the line brings back what is sent"
+            failed = ECHO
         elif failed == MUTE and self._heard_bytes:
             failed = "garbage: what comes is none of a MagPro; its baud rate is 38400"
         if failed:

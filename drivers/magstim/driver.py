@@ -33,7 +33,7 @@ from drivers.contract import (
     Ticket,
     Transport,
 )
-from drivers.line import Line, Shot
+from drivers.line import ECHO, Line, Shot
 from drivers.magstim.exchange import Answered, Ask, Exchange, Noise
 from drivers.magstim.units import NOTHING_TOLD, Talk, Unit
 from drivers.talk import Conversation
@@ -289,7 +289,7 @@ class MagstimStimulator:
     def _connected(self, failed: str, now: BootUs) -> None:
         noise, self._exchange.noise = self._exchange.noise, Noise.NONE
         if noise is Noise.ECHO:
-            failed = "echo: the line brings back what is sent"
+            failed = ECHO
         elif failed.startswith(NOTHING_TOLD) and noise is Noise.GARBAGE:
             failed = "garbage: what comes is none of a Magstim unit; its baud rate is 9600"
         elif not failed and self._phase is not Status.STANDBY:

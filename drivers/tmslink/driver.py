@@ -30,7 +30,7 @@ from drivers.contract import (
     Ticket,
     Transport,
 )
-from drivers.line import LISTEN_US, Ear
+from drivers.line import ECHO, LISTEN_US, Ear
 from drivers.tmslink.clock import ClockEstimate
 from firmware_protocol.quantities import MS, SECOND, BootUs, DeviceUs, PercentMso
 from firmware_protocol.tmslink import messages as wire
@@ -237,7 +237,7 @@ class TmslinkStimulator:
     def _why_unanswered(self) -> str:
         before, after = self._seen, self._link.counters
         if after.echoed > before.echoed:
-            return "echo: the line brings back what is sent"
+            return ECHO
         if after.bad_crc > before.bad_crc:
             return "checksum: frames of tmslink come, and their checksums are wrong"
         if self._heard_bytes:

@@ -60,6 +60,10 @@ def is_good_end(family: Family, end: tuple[int, str, str]) -> str:
     return code
 
 
+def on(*kinds: str) -> tuple[Rule, ...]:
+    return tuple(Rule(kind, at_us=0, for_us=100 * SECOND) for kind in kinds)
+
+
 # -- somebody else's device ----------------------------------------------------------------------
 
 _NAMES = {
@@ -153,6 +157,30 @@ def test_to_a_device_that_speaks_unasked_not_one_byte_is_sent(family: Family) ->
     assert c.ended[1] == "unasked"
 
 
+@pytest.mark.parametrize("family", [M200, BISTIM, RAPID, R30, X100], ids=_NAMES.get)
+def test_a_duomag_that_cannot_be_heard_is_not_charged_either(family: Family) -> None:
+    """Not so tmslink, whose first frame holds a byte twice: docs/devices.md says it."""
+    c = Connecting(family.driver, DUOMAG)
+    c.to_host.cut = True
+    c.run(5 * SECOND, everything(11))
+    assert c.ended[1] == "mute"
+    assert is_left_alone(c)
+
+
+@pytest.mark.parametrize("split", [False, True])
+@pytest.mark.parametrize("family", FAMILIES, ids=_NAMES.get)
+def test_a_new_host_finds_a_device_that_still_talks_to_the_old_one(
+    family: Family, split: bool
+) -> None:
+    """What tmslink tells the session before is no stranger's, in whatever pieces it comes."""
+    c = Connecting(family.driver, family, rules=on("split") if split else ())
+    c.run(family.info.connect_within_us)
+    c.heard.clear()
+    c.driver = family.driver(c.port.open, SITE)
+    c.run(family.info.connect_within_us)
+    assert [event for _, event in c.heard if isinstance(event, LinkUp)]
+
+
 @pytest.mark.parametrize("family", FAMILIES, ids=_NAMES.get)
 @pytest.mark.parametrize("at_ms", [0, 10, 150, 160, 170, 180, 200, 230, 300, 350])
 def test_stop_pressed_at_any_time_does_not_keep_it_from_being_found(
@@ -171,10 +199,6 @@ def test_stop_pressed_at_any_time_does_not_keep_it_from_being_found(
 
 
 # -- a bad line ----------------------------------------------------------------------------------
-
-
-def on(*kinds: str) -> tuple[Rule, ...]:
-    return tuple(Rule(kind, at_us=0, for_us=100 * SECOND) for kind in kinds)
 
 
 _OTHER_CHECK = {DUOMAG: {"up"}}  # it has no checksum
@@ -333,15 +357,13 @@ def test_every_cause_has_one_code_and_a_next_step() -> None:
 
 
 DRIVERS = Path(__file__).parents[2] / "drivers"
-_TOLD = re.compile(r"""(?:down|_lose|_drop_session)\(\s*f?"([a-z-]+): |PortError\(\s*"([a-z-]+)\"""")
+_TOLD = re.compile(r"(?:down|_lose|_drop_session)\(\s*f?\"([a-z-]+): |PortError\(\s*\"([a-z-]+)\"")
 
 
 def test_every_code_that_a_driver_tells_is_in_the_table_and_every_row_is_told() -> None:
-    source = "".join(
-        path.read_text() for path in DRIVERS.rglob("*.py") if path.name != "causes.py"
-    )
+    source = "".join(path.read_text() for path in DRIVERS.rglob("*.py") if path.name != "causes.py")
     told = {one or other for one, other in _TOLD.findall(source)}
-    assert {"port-missing", "port-lost", "device-silent", "adc-missing"} <= told
+    assert {"port-missing", "port-lost", "device-silent"} <= told
     assert told <= set(STEPS)
     assert [code for code in STEPS if f'"{code}: ' not in source and code not in told] == []
 
