@@ -243,7 +243,9 @@ class Rapid(_Common):
 
     def connect(self) -> Talk:
         self.dialect = Dialect(Model.RAPID, 9 if self._unlock else 8)  # its version is not known
-        # First what every unit answers, remote control or not: to who is no Magstim unit the code,
+        # One that was armed is not kept alive by what follows. One that is locked says nothing.
+        yield self.ask("disarm")
+        # Then what every unit answers, remote control or not: to who is no Magstim unit the code,
         # whose bytes can be anything, is not told.
         temperature = self.ask("get_temperature")
         reply = yield temperature

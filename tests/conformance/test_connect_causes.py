@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 import pytest
 
 from drivers.causes import CAUSES, with_step
-from drivers.contract import LinkUp, Stimulator
+from drivers.contract import SINGLE, LinkDown, LinkUp, Stimulator
 from drivers.duomag.driver import DuomagStimulator
 from drivers.line import LISTEN_US
 from drivers.magstim.driver import MagstimStimulator
-from firmware_protocol.quantities import MS, SECOND, BootUs
+from firmware_protocol.quantities import MS, SECOND, BootUs, PercentMso
 from sim_device.duomag_settings import DuomagSettings
 from sim_device.faults import Rule
 from sim_device.magstim_settings import RapidSettings
@@ -196,6 +196,25 @@ def test_stop_pressed_at_any_time_does_not_keep_it_from_being_found(
     c.run(family.info.connect_within_us, stop)
     assert [event for _, event in c.heard if isinstance(event, LinkUp)]
     assert c.events("arm", "pulse") == []
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=_NAMES.get)
+def test_an_armed_device_whose_answers_are_lost_is_disarmed(family: Family) -> None:
+    """Looking for it must not be what keeps it alive."""
+    c = Connecting(family.driver, family)
+    c.run(SECOND)
+    c.driver.arm(PercentMso(5), SINGLE, c.now)
+    c.run(2 * SECOND)
+    assert c.events("arm", "disarm")[-1]["event"] == "arm"
+    c.to_host.cut = True
+    c.heard.clear()
+
+    def guard(driver: Stimulator, now: BootUs) -> None:
+        if c.heard and isinstance(c.heard[-1][1], LinkDown):
+            driver.stop(now)  # what the guard does in each cycle while it may be armed
+
+    c.run(4 * SECOND, guard)
+    assert c.events("arm", "disarm")[-1]["event"] == "disarm"
 
 
 # -- a bad line ----------------------------------------------------------------------------------
