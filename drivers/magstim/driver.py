@@ -40,6 +40,7 @@ from drivers.talk import Conversation
 from firmware_protocol.magstim.messages import (
     KEEP_ALIVE_US,
     PHASES,
+    TRAIN_REST_US,
     Answer,
     RapidStatus,
     Reply,
@@ -330,7 +331,7 @@ class MagstimStimulator:
             self._unanswered = 0
             self._unit.note(reply.values)
             if reply.status is not None:
-                self._note_status(reply, reply.status, answered.asked_at)
+                self._note_status(reply, reply.status, answered.asked_at, now)
         if name == "fire" and self._shot is not None:
             self._fire_answered(self._shot, reply)
         else:
@@ -351,7 +352,7 @@ class MagstimStimulator:
     def _coil_type(self) -> int:
         return COIL if self._status & Status.COIL_PRESENT else 0
 
-    def _note_status(self, reply: Reply, status: Status, asked_at: BootUs) -> None:
+    def _note_status(self, reply: Reply, status: Status, asked_at: BootUs, now: BootUs) -> None:
         before, self._status, self._phase = self._phase, status, status & PHASES
         if self._phase is Status.STANDBY:
             self._stops = 0
@@ -360,7 +361,7 @@ class MagstimStimulator:
         rapid = reply.values.get("rapid_status")
         train = None if rapid is None else bool(int(rapid) & RapidStatus.TRAIN)
         if self._shot is not None and self._shot.sent_at is not None:
-            self._settle(self._shot, train, asked_at)
+            self._settle(self._shot, train, asked_at, now)
         elif train or (before is Status.READY and self._phase == Status(0)):
             self._count += 1  # of nobody here: a trigger input, a pedal, the panel
             self._pulse(asked_at, 0, 0)
@@ -430,7 +431,7 @@ class MagstimStimulator:
             self._talk.give_up()
         self._tell(CommandEnded(shot.ticket, Outcome.REFUSED, why))
 
-    def _settle(self, shot: Shot, train: bool | None, asked_at: BootUs) -> None:
+    def _settle(self, shot: Shot, train: bool | None, asked_at: BootUs, now: BootUs) -> None:
         """What this status proves of the block; what it cannot prove counts as fired."""
         assert shot.sent_at is not None
         if asked_at < shot.sent_at + SEEN_AFTER_US:
@@ -442,12 +443,14 @@ class MagstimStimulator:
             self._began = True
         elif train is None:
             return  # this answer does not tell
-        elif not self._began and ready:
-            self._end(shot, 0, "the train did not begin")
+        elif not self._began and ready and asked_at < shot.end_at + TRAIN_REST_US // 2:
+            self._end(shot, 0, "the train did not begin")  # it could not be ready again yet
         elif asked_at >= shot.end_at:
             self._end(shot, shot.block.pulses, "complete")
         else:
-            self._end(shot, shot.due_by(asked_at), "the train ended early")
+            # It ended at some instant up to now, and may have begun as soon as it was told.
+            latest = BootUs(now + FIRE_LATENCY_US)
+            self._end(shot, shot.due_by(latest), "the train ended early")
 
     def _end(self, shot: Shot, fired: int, why: str) -> None:
         self._shot = None

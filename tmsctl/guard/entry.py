@@ -159,7 +159,7 @@ def _guard(settings: Settings, mark: int, linger_s: float | None) -> int:
     guard = Guard(
         driver,
         limits,
-        lambda load, envelope: plan_for(load, library, limits, envelope),
+        lambda load, envelope, why_not: plan_for(load, library, limits, envelope, why_not),
         settings.serial,
         realtime.now(),
         all_sent_since,
