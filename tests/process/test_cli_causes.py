@@ -57,7 +57,7 @@ def test_safe_off_stops_its_own_device() -> None:
         whole.start_simulator()
         until(whole.port.is_symlink, "the port is there")
         assert safe_off(whole.config) == 0
-        assert whole.truth.events("stop")
+        until(lambda: whole.truth.events("stop"), "STOP has arrived")
 
 
 def safe_off(config: Path) -> int:
