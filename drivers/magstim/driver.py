@@ -33,9 +33,9 @@ from drivers.contract import (
     Ticket,
     Transport,
 )
-from drivers.line import Line, Shot
+from drivers.line import ECHO, Line, Shot
 from drivers.magstim.exchange import Answered, Ask, Exchange, Noise
-from drivers.magstim.units import Talk, Unit
+from drivers.magstim.units import NOTHING_TOLD, Talk, Unit
 from drivers.talk import Conversation
 from firmware_protocol.magstim.messages import (
     KEEP_ALIVE_US,
@@ -80,6 +80,7 @@ INFO: Final = {
         lease_max_us=SECOND,
         lead_us=LEAD_US,
         hello_after_us=500 * MS,
+        connect_within_us=2 * SECOND,  # listening, and at most 10 exchanges
         status_age_us=150 * MS,
         dead_man_us=KEEP_ALIVE_US,
         coil_step_dc=1,
@@ -143,6 +144,8 @@ class MagstimStimulator:
         if data is None:
             self._drop()
             return self._line.taken()
+        if not self._up and not self._exchange.busy and data.strip(b"\0"):
+            self._line.ear.stranger(now)  # a unit speaks when it is asked, but for zero bytes
         answered = self._exchange.receive(data, now)
         if self._up and self._exchange.noise is not Noise.NONE:
             self._tell(LinkError(f"garbage: {self._exchange.noise.value}"))
@@ -237,7 +240,9 @@ class MagstimStimulator:
         if self._talk.active and self._up:
             self._talk.give_up()
             self._end_arming(Outcome.UNKNOWN, "stopped")
-        if self._line.port is None or (self._stops and now < self._stop_at):
+        if not self._up:
+            return  # to connect begins with disarming, and must not be disturbed
+        if self._stops and now < self._stop_at:
             return
         self._stops = self._stops % STOPS + 1
         self._stop_at = BootUs(now + (STOP_AGAIN_US if self._stops < STOPS else STOP_REST_US))
@@ -273,15 +278,20 @@ class MagstimStimulator:
     # -- finding it --------------------------------------------------------------------------
 
     def _look_for_unit(self, now: BootUs) -> None:
-        if not self._talk.active and not self._exchange.busy and now >= self._connect_at:
+        if self._talk.active or self._exchange.busy or now < self._connect_at:
+            return
+        if self._line.ear.may_speak(now):
+            self._line.ear.spoke(now)
             self._exchange.noise = Noise.NONE
             self._begin(self._unit.connect(), now)
+        elif why := self._line.ear.complaint(now):
+            self._line.down(why)
 
     def _connected(self, failed: str, now: BootUs) -> None:
         noise, self._exchange.noise = self._exchange.noise, Noise.NONE
         if noise is Noise.ECHO:
-            failed = "echo: the line brings back what is sent; a loop, or another kind of cable"
-        elif failed and noise is Noise.GARBAGE:
+            failed = ECHO
+        elif failed.startswith(NOTHING_TOLD) and noise is Noise.GARBAGE:
             failed = "garbage: what comes is none of a Magstim unit; its baud rate is 9600"
         elif not failed and self._phase is not Status.STANDBY:
             failed = "still-armed: it does not disarm"

@@ -29,6 +29,7 @@ DOCS = ROOT / "docs"
 PAGES = [*sorted(DOCS.glob("*.md")), *(ROOT / f"{n}.md" for n in ("README", "CONTRIBUTING"))]
 GENERATED = (
     "limits.md", "emulator.md", "duomag.md", "magstim.md", "magpro.md", "recording.md",
+    "devices.md",
 )  # fmt: skip
 
 
