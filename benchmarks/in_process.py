@@ -9,12 +9,19 @@ import gc
 import sys
 import time
 from array import array
+from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.figures import Figure, percentile
+from firmware_protocol.duomag.framing import StatusDecoder
+from firmware_protocol.magpro.framing import Decoder as MagproDecoder
+from firmware_protocol.magpro.messages import LongStatus
+from firmware_protocol.magstim import messages as magstim
+from firmware_protocol.magstim.framing import Decoder as MagstimDecoder
 from firmware_protocol.quantities import SECOND, BootUs
 from firmware_protocol.tmslink.link import Link
 from firmware_protocol.tmslink.messages import Beat
+from sim_device import magpro_wire, magstim_wire
 from tests.world.rig import Rig, Service, compiled
 from tests.world.story import tell
 from tmsctl.ipc import messages as ipc
@@ -36,6 +43,38 @@ def codec(_folder: Path) -> list[Figure]:
             receiver.receive(sender.tell(beat), BootUs(0))
         best = min(best, time.process_time() - began)
     return [Figure("codec, encode + decode", len(beats) / best, "frames/s", 30_000, at_most=False)]
+
+
+def decoders(_folder: Path) -> list[Figure]:
+    """What comes from the devices of laboratories, each frame by itself, best of five."""
+    dialect = magstim.Dialect(magstim.Model.RAPID, 9)
+    row = dialect.row("get_rapid_parameters")
+    shown = {"status": 0x8C, "rapid_status": 0, "power": 50, "frequency": 100, "pulses": 10,
+             "duration": 10, "wait": 5}  # fmt: skip
+    reply = magstim_wire.reply(row, shown)
+    status = magpro_wire.encode(LongStatus(0x34, 1, 25, 73, 50, 50, 50, 50, 100, 100, 1, 0))
+    record = bytes((0xFF, 0, 50, 60, 60, 60, 0, 0, 3, 1, 0, 4, 0x50, 0, 0, 1))
+    magstim_decoder, magpro_decoder = MagstimDecoder(), MagproDecoder()
+    duomag_decoder = StatusDecoder()
+
+    def one_magstim() -> None:
+        magstim_decoder.expect(row)
+        assert magstim_decoder.feed(reply) is not None
+
+    def several(name: str, act: Callable[[], object]) -> Figure:
+        best = float("inf")
+        for _ in range(5):
+            began = time.process_time()
+            for _ in range(5_000):
+                act()
+            best = min(best, time.process_time() - began)
+        return Figure(f"{name}, decode", 5_000 / best, "frames/s", 20_000, at_most=False)
+
+    return [
+        several("magstim", one_magstim),
+        several("magpro", lambda: magpro_decoder.feed(status)),
+        several("duomag", lambda: duomag_decoder.feed(record)),
+    ]
 
 
 def virtual_time(_folder: Path) -> list[Figure]:

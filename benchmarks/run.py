@@ -20,6 +20,7 @@ from benchmarks.figures import Figure
 
 MEASURES: tuple[Callable[[Path], list[Figure]], ...] = (
     in_process.codec,
+    in_process.decoders,
     in_process.virtual_time,
     in_process.fault_laden,
     in_process.guard_cycle,
