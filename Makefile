@@ -65,7 +65,7 @@ mutants: .venv/mutants.stamp
 docs: .venv/run.stamp
 	$(BIN)/python -m firmware_protocol.tmslink.spec docs/tmslink.md
 	$(BIN)/python docs/make_pages.py docs/limits.md docs/emulator.md docs/duomag.md docs/magstim.md docs/magpro.md \
-		docs/recording.md
+		docs/recording.md docs/devices.md
 	$(BIN)/python docs/make_safety_case.py docs/safety-case.md
 
 clean:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import in_process, processes
+from benchmarks import in_process, paced, processes
 from benchmarks.figures import Figure
 
 MEASURES: tuple[Callable[[Path], list[Figure]], ...] = (
@@ -26,6 +26,7 @@ MEASURES: tuple[Callable[[Path], list[Figure]], ...] = (
     processes.wake_ups,
     processes.stop_latency,
     processes.start_times,
+    paced.host_paced,
 )
 
 

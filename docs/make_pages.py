@@ -13,6 +13,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
+from drivers import registry
+from drivers.causes import CAUSES
+from drivers.contract import AT_RISK, DriverInfo, StopClass
 from firmware_protocol import recording
 from firmware_protocol.duomag import spec as duomag
 from firmware_protocol.magpro import spec as magpro
@@ -213,6 +216,53 @@ def _magstim_unknown() -> str:
     return _grid(("setting", "default", "unit", "range", "what is not known"), rows.values())
 
 
+_CLASSES: Final = {
+    StopClass.NATIVE_LEASE: "disarms by itself within 50 ms",
+    StopClass.KEEP_ALIVE: "disarms by itself within about 1 s",
+    StopClass.NONE: "carries on",
+}
+
+
+def _driver(info: DriverInfo) -> tuple[object, ...]:
+    silent = "never" if info.dead_man_us is None else f"{info.dead_man_us // 1_000} ms"
+    return (
+        f"`{info.name}`", info.stop_class.value, silent, f"{info.connect_within_us // 1_000} ms",
+        info.maturity.name.lower(), info.verified_on or "nothing",
+    )  # fmt: skip
+
+
+def _drivers() -> str:
+    head = ("driver", "class", "silent", "connects within", "maturity", "verified on")
+    return _grid(head, (_driver(row.info) for row in registry.DRIVERS))
+
+
+def _classes() -> str:
+    return _grid(
+        ("class", "without its host the device", "can still leave the coil"),
+        ((each.value, _CLASSES[each], AT_RISK[each]) for each in StopClass),
+    )
+
+
+def _options() -> str:
+    return _grid(
+        ("driver", "option", "allowed", "left out", "what"),
+        (
+            (
+                f"`{row.info.name}`", f"`{name}`",
+                f"`{option.pattern}`" if option.pattern else option.allowed,
+                "not known" if option.default is None else option.default,
+                option.doc + ("; a secret" if option.secret else ""),
+            )
+            for row in registry.DRIVERS
+            for name, option in row.options.items()
+        ),
+    )  # fmt: skip
+
+
+def _causes() -> str:
+    return _grid(("code", "means", "next step"), ((f"`{c.code}`", c.means, c.step) for c in CAUSES))
+
+
 SECTIONS: Final[dict[str, dict[str, Callable[[], str]]]] = {
     "limits.md": {
         "settable": _settable,
@@ -251,6 +301,12 @@ SECTIONS: Final[dict[str, dict[str, Callable[[], str]]]] = {
         "indices": lambda: _grid(magpro.INDEX_HEAD, magpro.indices()),
         "abilities": lambda: _grid(magpro.ABILITY_HEAD, magpro.abilities()),
         "settings": lambda: _own_settings(MagproSettings),
+    },
+    "devices.md": {
+        "drivers": _drivers,
+        "classes": _classes,
+        "options": _options,
+        "causes": _causes,
     },
     "emulator.md": {"settings": _settings, "frames": _frames, "faults": _faults},
     "magstim.md": {

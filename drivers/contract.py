@@ -22,6 +22,15 @@ class StopClass(enum.Enum):
     NONE = "V"  # carries on
 
 
+AT_RISK: Final = {
+    StopClass.NATIVE_LEASE: "pulses of 50 ms: 1 at 20 Hz, 5 at 100 Hz",
+    StopClass.KEEP_ALIVE: "pulses of 1 s, and the rest of the train that it times, at most 0.95 s",
+    StopClass.NONE: "one trigger that was under way; but it stays charged until a person acts",
+}
+"""What can still leave the coil when all of tmsctl fails at once. It is assumed that a unit does
+not end its own train when it is disarmed. No driver hands more to a device of the last class."""
+
+
 class Maturity(enum.IntEnum):
     BROKEN = 0  # cannot be started
     EXPERIMENTAL = 1  # emulator only
@@ -40,6 +49,7 @@ class DriverInfo:
     lease_max_us: int  # longest pulse block handed to the device at once
     lead_us: int  # a block must reach the driver this long before its first pulse
     hello_after_us: int  # a connect attempt is repeated this often
+    connect_within_us: int  # from the open port to LinkUp, or to LinkDown with the cause
     status_age_us: int  # how old its newest status may get; the rule `status-age` holds it to that
     dead_man_us: int | None  # from the host's last word to disarmed; None: it carries on
     coil_step_dc: int  # smallest change that its coil thermometer tells, 0.1 degree C

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from drivers.causes import with_step
 from drivers.contract import (
     CommandEnded,
     DriverEvent,
@@ -21,6 +22,45 @@ from firmware_protocol.quantities import MS, BootUs, PercentMso
 
 LATE_MAX_US: Final = 5 * MS
 """A trigger that comes later than this is left out: a late pulse is never caught up."""
+
+LISTEN_US: Final = 150 * MS
+"""Nothing is sent on a port just opened before it was quiet for so long. A DuoMAG, which tells its
+state unasked, takes some bytes of the other protocols for an intensity: it would charge."""
+ECHO: Final = "echo: the line brings back what is sent"
+
+
+class Ear:
+    """Who may be on a port: until a device of its family has answered, a driver listens first."""
+
+    def __init__(self) -> None:
+        self.known = False  # a device of the family has answered since the port was opened
+        self._opened_at = self._quiet_from = self._spoke_at = BootUs(0)
+
+    def opened(self, now: BootUs) -> None:
+        self.known = False
+        self._opened_at = self._spoke_at = now
+        self._quiet_from = BootUs(now + LISTEN_US)
+
+    def spoke(self, now: BootUs) -> None:
+        """Something was asked; what comes in the time after it was not unasked."""
+        self._spoke_at = now
+
+    def stranger(self, now: BootUs) -> None:
+        """Bytes have come that nobody of the family sends unasked."""
+        self._quiet_from = BootUs(now + LISTEN_US)
+
+    def own(self) -> None:
+        """It was a frame of the family."""
+        self._quiet_from = BootUs(self._opened_at + LISTEN_US)
+
+    def may_speak(self, now: BootUs) -> bool:
+        return self.known or now >= self._quiet_from
+
+    def complaint(self, now: BootUs) -> str:
+        """Why nothing has been sent for long; empty while it is too early to say."""
+        if self.may_speak(now) or now - self._spoke_at < 2 * LISTEN_US:
+            return ""
+        return "unasked: bytes come before anything is asked; is it a DuoMAG"
 
 
 def above_ceiling(mso: PercentMso, site: Envelope) -> str:
@@ -38,6 +78,9 @@ class Line:
         self._open_port, self._retry_us = open_port, retry_us
         self._try_at = BootUs(0)
         self._why_down = ""
+        self.ear = Ear()
+        self.echoed = False  # the newest write came back; cleared by whoever begins to connect
+        self._written = self._back = b""
 
     def fileno(self) -> int:
         return -1 if self.port is None else self.port.fileno()
@@ -50,6 +93,9 @@ class Line:
                 self.port = self._open_port()
             except OSError as error:
                 self.down(str(error))
+            else:
+                self.ear.opened(now)
+                self._written = b""
         return self.port is not None
 
     def read(self) -> bytes | None:
@@ -57,15 +103,19 @@ class Line:
         if self.port is None:
             return None
         try:
-            return self.port.read()
+            data = self.port.read()
         except OSError as error:
             self._lose(error)
             return None
+        if data and self._written:
+            self._look_for_echo(data)
+        return data
 
     def write(self, data: bytes) -> bool:
         """Whether every byte was taken. A port that is lost is noticed by the next `read`."""
         if self.port is None:
             return False
+        self._written, self._back = data, b""
         try:
             return self.port.write(data)
         except OSError as error:
@@ -75,12 +125,13 @@ class Line:
     def up(self) -> None:
         """The device answers: a later loss is told again."""
         self._why_down = ""
+        self.ear.known = True
 
     def down(self, why: str) -> None:
-        """Tell it once, not with every attempt. `why` is CODE: sentence."""
+        """Tell it once, not with every attempt. `why` is CODE: sentence; the next step is added."""
         if why != self._why_down:
             self._why_down = why
-            self.events.append(LinkDown(why))
+            self.events.append(LinkDown(with_step(why)))
 
     def close(self) -> None:
         if self.port is not None:
@@ -100,6 +151,15 @@ class Line:
             shot.answered = True
             outcome = Outcome.REFUSED if shot.sent_at is None else Outcome.UNKNOWN
             self.events.append(CommandEnded(shot.ticket, outcome, "no answer"))
+
+    def _look_for_echo(self, data: bytes) -> None:
+        """Is it, in whatever pieces, what was written last?"""
+        written = self._written
+        self._back += data[: len(written) - len(self._back)]
+        if self._back == written:
+            self.echoed = True
+        if len(self._back) == len(written) or not written.startswith(self._back):
+            self._written = b""
 
     def _lose(self, error: OSError) -> None:
         self.close()

@@ -40,6 +40,7 @@ class Row(NamedTuple):
     info: DriverInfo
     make: Callable[[Place, Options], Stimulator]
     options: OptionTable
+    trigger_on_rts: bool = True  # may a cable lead RTS to a trigger input of such a device?
 
 
 def _tmslink(place: Place, _options: Options) -> Stimulator:
@@ -51,7 +52,7 @@ def _magstim(name: str, unit: Callable[[Options], magstim.Unit]) -> Row:
 
     def make(place: Place, options: Options) -> Stimulator:
         def port() -> Transport:
-            return place.wrap(SerialPort(place.url, magstim_wire.BAUD))
+            return place.wrap(SerialPort(place.url, magstim_wire.BAUD, lines_low=True))
 
         return MagstimStimulator(info, port, place.site, place.life, unit(options))
 
@@ -78,7 +79,7 @@ def _duomag(place: Place, options: Options) -> Stimulator:
 
 
 DRIVERS: Final[tuple[Row, ...]] = (
-    Row(TMSLINK, _tmslink, {}),
+    Row(TMSLINK, _tmslink, {}, trigger_on_rts=False),
     _magstim("magstim-200", lambda _: magstim.Paired(magstim_wire.Model.M200)),
     _magstim("magstim-bistim", lambda _: magstim.Paired(magstim_wire.Model.BISTIM)),
     _magstim("magstim-rapid", magstim.Rapid),

@@ -23,6 +23,7 @@ from sim_device.magstim_panel import MAGSTIM_KINDS
 from sim_device.magstim_settings import BistimSettings, Magstim200Settings, RapidSettings
 from sim_device.ports import Port, PtyPort, TcpPort
 from sim_device.realtime import Ending, boot_us, make_log, run
+from sim_device.rfc2217_port import Rfc2217Port
 from sim_device.settings import Physics, Settings, SetupError, parse_settings, settings_help
 from sim_device.tmslink_firmware import Firmware
 
@@ -100,6 +101,11 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     line = parser.add_mutually_exclusive_group()
     line.add_argument("--pty", metavar="PATH", type=Path, help="link PATH to a new pseudo-terminal")
     line.add_argument("--tcp", metavar="HOST:PORT", help="listen on the loopback; port 0: any")
+    line.add_argument(
+        "--rfc2217",
+        metavar="HOST:PORT",
+        help="the same with modem lines, for rfc2217://HOST:PORT; RTS leads to the trigger input",
+    )
     parser.add_argument(
         "--set",
         metavar="NAME=VALUE",
@@ -126,6 +132,24 @@ def _open_log(path: Path | None) -> RawIOBase | None:
         raise SetupError(f"--log {path}: cannot be written: {error.strerror}.") from None
 
 
+def _port(options: argparse.Namespace) -> Port:
+    if options.rfc2217 is not None:
+        return Rfc2217Port(options.rfc2217)
+    return TcpPort(options.tcp) if options.tcp is not None else PtyPort(options.pty)
+
+
+def _trigger_input(device: Device, log: Log) -> Callable[[int], None]:
+    """What a rise of RTS does: what a quick-fire cable would."""
+    reaches = "external_trigger" in device.kinds
+
+    def edge(now_us: int) -> None:
+        log({"t_us": now_us, "event": "edge", "line": "RTS", "reaches": reaches})
+        if reaches:
+            device.faults.add_from_now(Rule("external_trigger"), now_us)
+
+    return edge
+
+
 def _start(arguments: Sequence[str]) -> None:
     options = _parser(arguments).parse_args(arguments)
     if options.model not in MODELS:
@@ -139,7 +163,7 @@ def _start(arguments: Sequence[str]) -> None:
         raise SetupError(f"--seed {options.seed}: is not a whole number.") from None
     ending = Ending()
     file = _open_log(options.log)
-    port: Port = TcpPort(options.tcp) if options.tcp is not None else PtyPort(options.pty)
+    port = _port(options)
     try:
         control = Control(options.control) if options.control is not None else None
     except SetupError:
@@ -152,7 +176,7 @@ def _start(arguments: Sequence[str]) -> None:
     clock = DeviceClock(started_us, settings.clock_us, settings.drift_ppm)
     try:
         print(f"ready {port.name}", flush=True)
-        ended_us = run(device, port, clock, ending, control)
+        ended_us = run(device, port, clock, ending, control, _trigger_input(device, log))
         log({"t_us": ended_us, "event": "faults", "counts": dict(device.faults.counts)})
     finally:
         port.close()

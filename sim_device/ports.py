@@ -20,6 +20,8 @@ _PTS: Final = "/dev/pts/"
 class Port(Protocol):
     name: str  # where a client finds it
     plugged: bool
+    edges: tuple[int, ...]
+    """Where among the bytes of the last `read` RTS rose; empty on lines without modem lines."""
 
     def plug(self, *, plugged: bool) -> None:
         """Take the line away from whoever has it open, or bring it back; never twice the same."""
@@ -36,6 +38,8 @@ class Port(Protocol):
 
 class PtyPort:
     """A fresh pseudo-terminal, with a symbolic link to it if one is wanted."""
+
+    edges: tuple[int, ...] = ()
 
     def __init__(self, link: Path | None) -> None:
         self.plugged = True
@@ -107,6 +111,9 @@ class PtyPort:
 class TcpPort:
     """A listening socket on the loopback that serves one client at a time."""
 
+    option = "--tcp"
+    edges: tuple[int, ...] = ()
+
     def __init__(self, address: str) -> None:
         host, _, number = address.rpartition(":")
         try:
@@ -114,16 +121,16 @@ class TcpPort:
             port = int(number)
         except ValueError:
             raise SetupError(
-                f"--tcp {address}: expected HOST:PORT, for example 127.0.0.1:4001."
+                f"{self.option} {address}: expected HOST:PORT, for example 127.0.0.1:4001."
             ) from None
         if not loopback or not 0 <= port <= 65535:
             raise SetupError(
-                f"--tcp {address}: allowed are loopback addresses and ports 0 to 65535."
+                f"{self.option} {address}: allowed are loopback addresses and ports 0 to 65535."
             )
         try:
             self._listener = socket.create_server((host, port), backlog=1)
         except OSError as error:
-            raise SetupError(f"--tcp {address}: cannot listen: {error.strerror}.") from None
+            raise SetupError(f"{self.option} {address}: cannot listen: {error.strerror}.") from None
         self._listener.setblocking(False)
         self._client: socket.socket | None = None
         self.plugged = True
@@ -152,6 +159,10 @@ class TcpPort:
         return data
 
     def write(self, data: bytes) -> None:
+        self.send(data)
+
+    def send(self, data: bytes) -> None:
+        """As it is, to the client; lost when there is none or it does not read."""
         if self._client is None:
             return
         try:
@@ -176,6 +187,10 @@ class TcpPort:
         client.setblocking(False)
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._client = client
+        self._greet()
+
+    def _greet(self) -> None:
+        """A client has come."""
 
     def _hang_up(self) -> None:
         if self._client is not None:

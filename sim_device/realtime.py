@@ -8,6 +8,7 @@ import select
 import signal
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from io import RawIOBase
 from typing import Final
@@ -57,11 +58,17 @@ class Ending:
 
 
 def run(
-    device: Device, port: Port, clock: DeviceClock, ending: Ending, control: Control | None
+    device: Device,
+    port: Port,
+    clock: DeviceClock,
+    ending: Ending,
+    control: Control | None,
+    edge: Callable[[int], None],
 ) -> int:
     """Serve `port` until `ending`. The device's timers are exact even when this program is late.
 
-    Gives the device's time at the end.
+    `edge` is told of each rise of RTS, between the bytes where it was. Gives the device's time at
+    the end.
     """
     # Hardware does not wait for a processor: ask to be served like it, where that is allowed.
     with suppress(OSError):
@@ -88,7 +95,17 @@ def run(
         if control is not None and any(fileno in asked for fileno in readable):
             device.run_to(device_us)
             control.serve(device, device_us)
-        data = port.read() if any(fileno in line for fileno in readable) else b""
-        if data:
-            device.run_to(device_us)
-            device.receive(data, device_us)
+        if not any(fileno in line for fileno in readable):
+            continue
+        data, begin = port.read(), 0
+        for end in port.edges:
+            _hear(device, data[begin:end], device_us)
+            edge(device_us)
+            begin = end
+        _hear(device, data[begin:], device_us)
+
+
+def _hear(device: Device, data: bytes, now_us: int) -> None:
+    if data:
+        device.run_to(now_us)
+        device.receive(data, now_us)

@@ -34,7 +34,7 @@ from drivers.contract import (
     Ticket,
     Transport,
 )
-from drivers.line import Line, Shot, above_ceiling
+from drivers.line import ECHO, Line, Shot, above_ceiling
 from drivers.options import Option, Options, OptionTable
 from firmware_protocol.duomag.framing import StatusDecoder, encode
 from firmware_protocol.duomag.messages import (
@@ -61,6 +61,7 @@ SET_AGAIN_US: Final = 100 * MS
 SET_WITHIN_US: Final = SECOND
 SEEN_AFTER_US: Final = 20 * MS
 SEEN_WITHIN_US: Final = 150 * MS
+ENVELOPE: Final = Envelope(100, RECHARGE_US, 1, 0, 1_000, (RECHARGE_US,) * 101, 0)
 COIL: Final = 100
 """Types of coils begin here, so that they are no other family's."""
 
@@ -72,10 +73,16 @@ INFO: Final = DriverInfo(
     lease_max_us=0,
     lead_us=20 * MS,
     hello_after_us=500 * MS,
+    connect_within_us=CONNECT_US + 500 * MS,
     status_age_us=250 * MS,
     dead_man_us=None,
     coil_step_dc=5,
     checks_frames=False,  # there is no checksum
+)
+
+ADC_MISSING: Final = (
+    "adc-missing: the scale of its coil thermometer is not known; "
+    "device.options.adc_at_0c and adc_per_100c are not given"
 )
 
 OPTIONS: Final[OptionTable] = {
@@ -180,9 +187,8 @@ class DuomagStimulator:
         return ticket
 
     def disarm(self, now: BootUs) -> None:
-        shot = self._shot
-        if shot is not None and shot.sent_at is None:
-            self._refuse(shot, "stopped")
+        if self._shot is not None and self._shot.sent_at is None:
+            self._refuse(self._shot, "stopped")
         self._end_arming(Outcome.UNKNOWN, "stopped")
         if self._mso or now - self._said_at >= SET_AGAIN_US:
             self._set(0, now)
@@ -238,44 +244,38 @@ class DuomagStimulator:
                 self._end_arming(Outcome.UNKNOWN, "the intensity was not shown")
         elif now - self._opened_at > CONNECT_US:
             self._opened_at = now
-            if self._heard_bytes:
-                why = "garbage: what comes is none of a DuoMAG; it sends 1000000 baud, 2 stop bits"
-            else:
-                why = "mute: no record comes; is the unit on, and its USB cable plugged in"
-            status = self._status
-            if status is not None:
-                why = "deaf: its records come, and it does not take what is sent to it"
-                if status.mso_pct:
-                    why = "still-armed: it does not take the intensity 0"
-            self._line.down(why)
-            self._heard_bytes, self._status = False, None
+            self._line.down(self._why_not_up())
+            self._heard_bytes = self._line.echoed = False
+            self._status = None
             self._set(0, now)
+
+    def _why_not_up(self) -> str:
+        if self._line.echoed:
+            return ECHO
+        if self._status is not None:
+            disarmed = self._is_disarmed(self._status)
+            return ADC_MISSING if disarmed else "still-armed: it does not take the intensity 0"
+        if self._heard_bytes:
+            return "garbage: what comes is none of a DuoMAG; it sends 1000000 baud, 2 stop bits"
+        return "mute: no record comes; is the unit on, and its USB cable plugged in"
 
     def _connected(self, status: Status) -> None:
         if self._adc_at_0c is None or self._adc_per_100c is None:
-            self._line.down(
-                "adc-missing: nobody has published the scale of its coil thermometer; measure it, "
-                "then give device.options.adc_at_0c and adc_per_100c"
-            )
+            self._line.down(ADC_MISSING)
             return
         self._line.up()
         self._up = True
         self._was_charged = self._ready = False
         self._omitted = status.omitted
         self._count = self._block_id = self._block_fired = 0
-        envelope = Envelope(
-            mso_max_pct=100,
-            interval_min_us=RECHARGE_US,
-            block_pulses_max=1,
-            block_max_us=0,
-            coil_max_dc=1_000,
-            recharge_us=(RECHARGE_US,) * 101,
-            block_rest_us=0,
-        )
         life = next(self._lives) & 0xFFFF_FFFF
         identity = Identity("DuoMAG", "", "", life, self._coil_type(status))
         self._tell(Disarmed())
-        self._tell(LinkUp(identity, envelope.within(self._site)))
+        self._tell(LinkUp(identity, ENVELOPE.within(self._site)))
+
+    def _is_disarmed(self, status: Status) -> bool:
+        """Does it show both of what a new connection tells it?"""
+        return status.mso_pct == 0 and status.recharge_delay.us == RECHARGE_DELAY_US
 
     def _drop(self) -> None:
         """The unit is gone. An open block stays open: the guard settles it as unknown."""
@@ -294,7 +294,7 @@ class DuomagStimulator:
     def _note(self, status: Status, now: BootUs) -> None:
         before, self._status, self._heard_at = self._status, status, now
         if not self._up:
-            if status.mso_pct == 0 and status.recharge_delay.us == RECHARGE_DELAY_US:
+            if self._is_disarmed(status):
                 self._connected(status)
             elif now - self._said_at >= SET_AGAIN_US:
                 self._set(0, now)

@@ -33,13 +33,13 @@ from drivers.contract import (
     Ticket,
     Transport,
 )
-from drivers.line import Line, Shot, above_ceiling
+from drivers.line import ECHO, Line, Shot, above_ceiling
 from drivers.magpro.unit import COUNTERS, DISABLE, FIRE, MUTE, STATUS, Ask, Talk, Unit
 from drivers.talk import Conversation
 from firmware_protocol.magpro import messages as m
 from firmware_protocol.magpro import names as n
 from firmware_protocol.magpro.framing import BadMessage, Decoder, frame_of
-from firmware_protocol.quantities import MS, BootUs, DeviceUs, PercentMso
+from firmware_protocol.quantities import MS, SECOND, BootUs, DeviceUs, PercentMso
 
 BAUD: Final = 38_400
 ANSWER_WITHIN_US: Final = 300 * MS
@@ -74,6 +74,7 @@ INFO: Final = {
         lease_max_us=0,
         lead_us=4 * MS,
         hello_after_us=500 * MS,
+        connect_within_us=2 * SECOND,  # listening, and at most 4 exchanges
         status_age_us=250 * MS,
         dead_man_us=None,
         coil_step_dc=10,
@@ -146,15 +147,24 @@ class MagproStimulator:
                 self._note(item, now)
             if self._up and self._decoder.skipped > self._skipped:
                 self._tell_error("garbage: bytes that are no frame of a MagPro", now)
+            if not self._up and self._ask is None and self._decoder.skipped > self._skipped:
+                self._line.ear.stranger(now)
             self._skipped = self._decoder.skipped
         if self._ask is not None and now - self._asked_at >= self._patience_us():
             for item in self._decoder.silence():  # an answer behind a false beginning of a frame
                 self._note(item, now)
+            if self._up and self._decoder.skipped > self._skipped:
+                self._tell_error("garbage: the beginning of a frame that never ended", now)
+            self._skipped = self._decoder.skipped
         if self._ask is not None and now - self._asked_at >= self._patience_us():
             self._no_answer(self._ask, now)
         if not self._up and not self._talk.active and now >= self._connect_at:
-            self._heard_bytes = False
-            self._begin(self._unit.connect(), now)
+            if self._line.ear.may_speak(now):
+                self._line.ear.spoke(now)
+                self._heard_bytes = self._line.echoed = False
+                self._begin(self._unit.connect(), now)
+            elif why := self._line.ear.complaint(now):
+                self._line.down(why)
         shot = self._shot
         if shot is not None:
             if shot.sent_at is None:
@@ -252,6 +262,8 @@ class MagproStimulator:
             self._talk.give_up()
             self._end_arming(Outcome.UNKNOWN, "stopped")
         self._ready_at = None
+        if not self._up and (self._talk.active or not self._line.ear.known):
+            return  # to connect begins with disabling, and must not be disturbed
         if self._line.port is None or (self._stop_at is not None and now < self._stop_at):
             return
         self._stop_at = BootUs(now + STOP_AGAIN_US)
@@ -309,7 +321,9 @@ class MagproStimulator:
             self._tell(CommandEnded(ticket, outcome, why))
 
     def _connected(self, failed: str, now: BootUs) -> None:
-        if failed == MUTE and self._heard_bytes:
+        if self._line.echoed:
+            failed = ECHO
+        elif failed == MUTE and self._heard_bytes:
             failed = "garbage: what comes is none of a MagPro; its baud rate is 38400"
         if failed:
             self._line.down(failed)

@@ -57,18 +57,21 @@ class Unit:
     # -- conversations -----------------------------------------------------------------------
 
     def connect(self) -> Talk:
-        """Disable it, and see what it is."""
+        """See what it is, and disable it.
+
+        In this order: `disable` holds the same byte twice, which sets a DuoMAG to 2 %.
+        """
+        if (yield STATUS) is None and (yield STATUS) is None:
+            return MUTE
         yield DISABLE  # answered in ways that nobody has published: the status tells
         status = yield STATUS
-        if status is None:
-            status = yield STATUS
         if not isinstance(status, m.LongStatus):
-            return MUTE
+            return "no-answer: nothing came back to the question for its status"
         shown = n.status_of(status.st)
         allowed = MODELS[self._name]
         if shown.model not in allowed:
             what = n.Model(shown.model).name if shown.model in tuple(n.Model) else shown.model
-            return f"wrong-model: this is a MagPro {what}; take its driver"
+            return f"wrong-model: this is a MagPro {what}"
         if shown.enabled:
             return "still-armed: it does not disable"
         self.model, self.serial = n.Model(shown.model), status.serial

@@ -33,13 +33,14 @@ from drivers.contract import (
     Ticket,
     Transport,
 )
-from drivers.line import Line, Shot, above_ceiling
+from drivers.line import ECHO, Line, Shot, above_ceiling
 from drivers.magstim.exchange import Answered, Ask, Exchange, Noise
-from drivers.magstim.units import Talk, Unit
+from drivers.magstim.units import NOTHING_TOLD, Talk, Unit
 from drivers.talk import Conversation
 from firmware_protocol.magstim.messages import (
     KEEP_ALIVE_US,
     PHASES,
+    TRAIN_REST_US,
     Answer,
     RapidStatus,
     Reply,
@@ -79,6 +80,7 @@ INFO: Final = {
         lease_max_us=SECOND,
         lead_us=LEAD_US,
         hello_after_us=500 * MS,
+        connect_within_us=2 * SECOND,  # listening, and at most 10 exchanges
         status_age_us=150 * MS,
         dead_man_us=KEEP_ALIVE_US,
         coil_step_dc=1,
@@ -145,6 +147,8 @@ class MagstimStimulator:
         if data is None:
             self._drop()
             return self._line.taken()
+        if not self._up and not self._exchange.busy and data.strip(b"\0"):
+            self._line.ear.stranger(now)  # a unit speaks when it is asked, but for zero bytes
         answered = self._exchange.receive(data, now)
         if self._up and self._exchange.noise is not Noise.NONE:
             self._tell_error(f"garbage: {self._exchange.noise.value}", now)
@@ -247,11 +251,11 @@ class MagstimStimulator:
         if self._talk.active and self._up:
             self._talk.give_up()
             self._end_arming(Outcome.UNKNOWN, "stopped")
-        if self._line.port is None or (self._stops and now < self._stop_at):
+        if not self._up:
+            return  # to connect begins with disarming, and must not be disturbed
+        if self._stops and now < self._stop_at:
             return
-        # What was asked before has no answer any more; the unit is looked for again behind this.
-        self._talk.give_up()
-        self._line.lost(self._shot)
+        self._line.lost(self._shot)  # what was asked before has no answer any more
         self._stops = self._stops % STOPS + 1
         self._stop_at = BootUs(now + (STOP_AGAIN_US if self._stops < STOPS else STOP_REST_US))
         self._exchange.ask(self._unit.ask("disarm"), now)
@@ -286,15 +290,20 @@ class MagstimStimulator:
     # -- finding it --------------------------------------------------------------------------
 
     def _look_for_unit(self, now: BootUs) -> None:
-        if not self._talk.active and not self._exchange.busy and now >= self._connect_at:
+        if self._talk.active or self._exchange.busy or now < self._connect_at:
+            return
+        if self._line.ear.may_speak(now):
+            self._line.ear.spoke(now)
             self._exchange.noise = Noise.NONE
             self._begin(self._unit.connect(), now)
+        elif why := self._line.ear.complaint(now):
+            self._line.down(why)
 
     def _connected(self, failed: str, now: BootUs) -> None:
         noise, self._exchange.noise = self._exchange.noise, Noise.NONE
         if noise is Noise.ECHO:
-            failed = "echo: the line brings back what is sent; a loop, or another kind of cable"
-        elif failed and noise is Noise.GARBAGE:
+            failed = ECHO
+        elif failed.startswith(NOTHING_TOLD) and noise is Noise.GARBAGE:
             failed = "garbage: what comes is none of a Magstim unit; its baud rate is 9600"
         elif not failed and self._phase is not Status.STANDBY:
             failed = "still-armed: it does not disarm"
@@ -335,7 +344,7 @@ class MagstimStimulator:
             self._unanswered = 0
             self._unit.note(reply.values)
             if reply.status is not None:
-                self._note_status(reply, reply.status, answered.asked_at)
+                self._note_status(reply, reply.status, answered.asked_at, now)
         if name == "fire" and self._shot is not None:
             self._fire_answered(self._shot, reply)
         else:
@@ -356,7 +365,7 @@ class MagstimStimulator:
     def _coil_type(self) -> int:
         return COIL if self._status & Status.COIL_PRESENT else 0
 
-    def _note_status(self, reply: Reply, status: Status, asked_at: BootUs) -> None:
+    def _note_status(self, reply: Reply, status: Status, asked_at: BootUs, now: BootUs) -> None:
         before, self._status, self._phase = self._phase, status, status & PHASES
         if self._phase is Status.STANDBY:
             self._stops = 0
@@ -365,7 +374,7 @@ class MagstimStimulator:
         rapid = reply.values.get("rapid_status")
         train = None if rapid is None else bool(int(rapid) & RapidStatus.TRAIN)
         if self._shot is not None and self._shot.sent_at is not None:
-            self._settle(self._shot, train, asked_at)
+            self._settle(self._shot, train, asked_at, now)
         elif train or (before is Status.READY and self._phase == Status(0)):
             self._count += 1  # of nobody here: a trigger input, a pedal, the panel
             self._pulse(asked_at, 0, 0)
@@ -437,7 +446,7 @@ class MagstimStimulator:
             self._talk.give_up()
         self._tell(CommandEnded(shot.ticket, Outcome.REFUSED, why))
 
-    def _settle(self, shot: Shot, train: bool | None, asked_at: BootUs) -> None:
+    def _settle(self, shot: Shot, train: bool | None, asked_at: BootUs, now: BootUs) -> None:
         """What this status proves of the block; what it cannot prove counts as fired."""
         assert shot.sent_at is not None
         if asked_at < shot.sent_at + SEEN_AFTER_US:
@@ -449,12 +458,14 @@ class MagstimStimulator:
             self._began = True
         elif train is None:
             return  # this answer does not tell
-        elif not self._began and ready:
-            self._end(shot, 0, "the train did not begin")
+        elif not self._began and ready and asked_at < shot.end_at + TRAIN_REST_US // 2:
+            self._end(shot, 0, "the train did not begin")  # it could not be ready again yet
         elif asked_at >= shot.end_at:
             self._end(shot, shot.block.pulses, "complete")
         else:
-            self._end(shot, shot.due_by(asked_at), "the train ended early")
+            # It ended at some instant up to now, and may have begun as soon as it was told.
+            latest = BootUs(now + FIRE_LATENCY_US)
+            self._end(shot, shot.due_by(latest), "the train ended early")
 
     def _end(self, shot: Shot, fired: int, why: str) -> None:
         self._shot = None

@@ -81,6 +81,9 @@ class Unit(Protocol):
 OFF_LINE: Final = (
     "mute: nothing answers; is the unit on, and the cable in its main part and not in the panel"
 )
+DAMAGED: Final = "checksum: the unit answers that our commands arrive damaged"
+NOTHING_TOLD: Final = ("mute", "no-answer")
+"""Failures for which bytes that are no answer are the better explanation."""
 
 
 def _failed(reply: Reply | None, what: str) -> str:
@@ -149,13 +152,20 @@ class Paired(_Common):
         return self.ask("enable_remote")
 
     def connect(self) -> Talk:
-        if (yield self.ask("disarm")) is None and (yield self.ask("disarm")) is None:
-            return OFF_LINE
+        reply = yield self.ask("disarm")
+        if reply is None:
+            reply = yield self.ask("disarm")
+        if reply is None:
+            if (yield self.ask("get_temperature")) is None:
+                return OFF_LINE
+            return "wrong-model: it is a Magstim unit, but locked: a Rapid² of firmware 9 or later"
+        if reply.answer is Answer.BAD_DATA:
+            return DAMAGED
         if not self._shows_remote((yield self.ask("enable_remote"))):
             return "no-remote: the unit does not give remote control"
         reply = yield self.ask("get_parameters")
         if reply is not None and reply.answer is Answer.UNKNOWN:
-            return "wrong-model: it knows no J; is it a Rapid²"
+            return "wrong-model: it knows no J, so it is a Rapid²"
         if failed := _failed(reply, "the question for the power"):
             return failed
         mode = yield Ask(_X)
@@ -164,9 +174,9 @@ class Paired(_Common):
         is_two = mode.answer is Answer.DONE
         if is_two is not self._two:
             there = "BiStim²" if is_two else "200²"
-            return f"wrong-model: this is a {there}; take its driver"
+            return f"wrong-model: this is a {there}"
         if is_two and str(mode.values["mode"]) in "QRST":
-            return "wrong-model: this is the slave of a BiStim²; the cable belongs to the master"
+            return "wrong-model: this is the slave of a BiStim², the cable belongs to the master"
         if self._two:
             failed = _failed((yield self.ask("set_power_b", 0)), "the power of unit B")
             if failed:
@@ -236,26 +246,35 @@ class Rapid(_Common):
 
     def connect(self) -> Talk:
         self.dialect = Dialect(Model.RAPID, 9 if self._unlock else 8)  # its version is not known
+        # One that was armed is not kept alive by what follows. One that is locked says nothing.
+        yield self.ask("disarm")
+        # Then what every unit answers, remote control or not: to who is no Magstim unit the code,
+        # whose bytes can be anything, is not told.
+        temperature = self.ask("get_temperature")
+        reply = yield temperature
+        if reply is None:
+            reply = yield temperature
+        if reply is None:
+            return OFF_LINE
+        if reply.answer is Answer.BAD_DATA:
+            return DAMAGED
+        reply = yield self.ask("get_rapid_parameters")
+        if reply is not None and reply.answer is Answer.UNKNOWN:
+            return "wrong-model: it is no Rapid², but a 200² or a BiStim²"
         reply = yield self.take_remote()
         if reply is None:
-            heard = yield self.ask("get_temperature")  # answered without remote control as well
-            if heard is None:
-                return OFF_LINE
             if self._unlock:
                 return "unlock-wrong: the unit does not take the code of device.options.unlock"
-            return (
-                "unlock-missing: firmware 9 and later asks for the unit's own code; "
-                "give it as device.options.unlock"
-            )
+            return "unlock-missing: firmware 9 and later asks for the unit's own code"
         if self._unlock and reply.answer is not Answer.DONE:
-            return "unlock-needless: firmware before 9 has no code; remove device.options.unlock"
+            return "unlock-needless: firmware before 9 has no code"
         if not self._shows_remote(reply):
             return "no-remote: the unit does not give remote control"
         if failed := _failed((yield self.ask("disarm")), "disarming"):
             return failed
         reply = yield self.ask("get_version")
         if reply is not None and reply.answer is Answer.UNKNOWN:
-            return "wrong-model: it knows no N; is it a 200² or a BiStim²"
+            return "wrong-model: it knows no N, so it is a 200² or a BiStim²"
         if reply is None or reply.answer is not Answer.DONE:
             return _failed(reply, "the question for its version")
         self.firmware = str(reply.values["version"])

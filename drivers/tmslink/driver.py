@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
+from drivers.causes import with_step
 from drivers.contract import (
     BlockEnded,
     CommandEnded,
@@ -28,10 +30,18 @@ from drivers.contract import (
     Ticket,
     Transport,
 )
+from drivers.line import ECHO, LISTEN_US, Ear
 from drivers.tmslink.clock import ClockEstimate
 from firmware_protocol.quantities import MS, SECOND, BootUs, DeviceUs, PercentMso
 from firmware_protocol.tmslink import messages as wire
-from firmware_protocol.tmslink.link import Answered, BadFrame, Link, LinkEvent, Unanswered
+from firmware_protocol.tmslink.link import (
+    Answered,
+    BadFrame,
+    Link,
+    LinkCounters,
+    LinkEvent,
+    Unanswered,
+)
 
 INFO: Final = DriverInfo(
     name="tmslink",
@@ -41,6 +51,7 @@ INFO: Final = DriverInfo(
     lease_max_us=45 * SECOND,
     lead_us=wire.LEAD_MIN_US + 20 * MS,
     hello_after_us=200 * MS,
+    connect_within_us=SECOND,  # listening, and 4 HELLOs
     status_age_us=60 * MS,
     dead_man_us=wire.DEAD_MAN_US,
     coil_step_dc=1,
@@ -83,6 +94,9 @@ class TmslinkStimulator:
         self._try_at = BootUs(0)
         self._hello_at = BootUs(0)
         self._nonce = 0
+        self._ear = Ear()
+        self._seen = LinkCounters()  # what the link had seen when the newest HELLO was sent
+        self._heard_bytes = False  # since then
         self._why_down = ""
         self._tighten: int | None = None  # sequence number of a TIGHTEN under way
         self._events: list[DriverEvent] = []
@@ -99,8 +113,15 @@ class TmslinkStimulator:
             except OSError as error:
                 self._lose(f"port-lost: {error.strerror or error}")
         if data or self._link.asked:
+            shaped = self._link.counters.shaped
             for event in self._link.receive(data, now):
                 self._note(event, now)
+            if data and not self._up:
+                self._heard_bytes = True
+                if self._link.counters.shaped > shaped:
+                    self._ear.own()
+                else:
+                    self._ear.stranger(now)
         if self._up and now - self._heard_at > SILENCE_MAX_US:
             self._drop_session(f"device-silent: nothing heard for {SILENCE_MAX_US // MS} ms", now)
         if not self._up:
@@ -145,8 +166,8 @@ class TmslinkStimulator:
         return ""  # its limits say all
 
     def stop(self, now: BootUs) -> None:
-        if self._port is None:
-            return
+        if self._port is None or not self._ear.may_speak(now):
+            return  # who is there is not known yet; a tmslink device without a beat disarms itself
         self._write(wire.STOP_BYTES + self._link.tell(wire.Stop()))
 
     def acknowledge(self, now: BootUs) -> None:
@@ -185,20 +206,43 @@ class TmslinkStimulator:
     def _look_for_device(self, now: BootUs) -> None:
         if now < self._try_at:
             return
-        self._try_at = BootUs(now + INFO.hello_after_us)
         if self._port is None:
+            self._try_at = BootUs(now + INFO.hello_after_us)
             try:
                 self._port = self._open_port()
             except OSError as error:
                 self._down(str(error))
                 return
-        elif self._nonce:  # an earlier HELLO stayed without an answer
-            self._down("not-a-stimulator: the port is open, but nothing speaks tmslink there")
+            self._ear.opened(now)
+            self._try_at = BootUs(now + LISTEN_US)
+            return
+        if not self._ear.may_speak(now):
+            why = self._ear.complaint(now)
+            if not why and self._nonce:
+                why = self._why_unanswered()
+            if why:
+                self._down(why)
+            return
+        self._try_at = BootUs(now + INFO.hello_after_us)
+        if self._nonce:  # an earlier HELLO stayed without an answer
+            self._down(self._why_unanswered())
+        self._seen, self._heard_bytes = replace(self._link.counters), False
         self._nonce = (now ^ (now >> 32)) & 0xFFFF_FFFF or 1
         self._identity, self._hello_at = None, now
+        self._ear.spoke(now)
         self._write(
             self._link.hello(wire.Hello(wire.PROTOCOL_VERSION, self._nonce, now), self._nonce)
         )
+
+    def _why_unanswered(self) -> str:
+        before, after = self._seen, self._link.counters
+        if after.echoed > before.echoed:
+            return ECHO
+        if after.bad_crc > before.bad_crc:
+            return "checksum: frames of tmslink come, and their checksums are wrong"
+        if self._heard_bytes:
+            return "garbage: what comes is none of tmslink"
+        return "mute: the port is open, but nothing speaks tmslink there"
 
     def _lose(self, why: str) -> None:
         self.close()
@@ -210,7 +254,7 @@ class TmslinkStimulator:
         """Tell it once, not with every attempt."""
         if why != self._why_down:
             self._why_down = why
-            self._events.append(LinkDown(why))
+            self._events.append(LinkDown(with_step(why)))
 
     def _drop_session(self, why: str, now: BootUs) -> None:
         self._up = False
@@ -306,6 +350,7 @@ class TmslinkStimulator:
             return
         identity = self._identity
         self._nonce, self._up, self._why_down = 0, True, ""
+        self._ear.known = True
         self._coil_type = identity.coil_type
         version = ".".join(str(part) for part in identity.firmware.to_bytes(4, "big"))
         self._events.append(

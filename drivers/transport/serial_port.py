@@ -41,11 +41,13 @@ class PortError(OSError):
 class SerialPort:
     """An open port, as `drivers.contract.Transport`."""
 
-    def __init__(self, url: str, baud: int, stop_bits: int = 1) -> None:
+    def __init__(self, url: str, baud: int, stop_bits: int = 1, *, lines_low: bool = False) -> None:
         """Open exclusively; PortError says why it cannot be done.
 
         `url` is a device path, `usb-serial:SERIALNO` for an adapter wherever it is plugged in, or
-        `socket://HOST:PORT`.
+        `socket://HOST:PORT`. `lines_low`: RTS and DTR are let down at once and stay so, because a
+        cable may lead RTS to a trigger input. Linux raises both when it opens a port, whatever is
+        asked: that moment cannot be avoided here.
         """
         path = _resolve(url)
         self._is_socket = path.startswith("socket://")
@@ -61,6 +63,8 @@ class SerialPort:
             )
             if not self._is_socket:
                 self._port.exclusive = True
+                if lines_low:
+                    self._port.rts = self._port.dtr = False  # before open: then it is its first act
             self._port.open()
         except (OSError, ValueError) as error:
             raise _explain(path, error) from error

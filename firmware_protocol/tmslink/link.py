@@ -62,8 +62,14 @@ class LinkCounters:
     bad_crc: int = 0
     bad_content: int = 0  # right checksum, forbidden content
     foreign: int = 0  # another session, or our own frame that the line echoed
+    echoed: int = 0  # of them our own
     stale: int = 0  # sequence number not rising
     lost: int = 0  # sequence numbers that never came
+
+    @property
+    def shaped(self) -> int:
+        """Pieces that have the shape of a frame, whatever is wrong with them."""
+        return self.frames + self.bad_crc + self.bad_content + self.foreign + self.stale
 
 
 class Link:
@@ -159,6 +165,7 @@ class Link:
         counters = self.counters
         if code in _FROM_HOST:
             counters.foreign += 1
+            counters.echoed += 1
             return False
         if isinstance(message, Identity):
             if message.nonce != self._nonce or not session:

@@ -284,10 +284,14 @@ class Bench:
             at_most = begun[0] + block.span_us + MS if begun else at_most
         assert all(at <= at_most for at in self.pulses_at())
 
-    def any_moment(self, rng: random.Random) -> int:
-        """Of its work; every other one is about the time of its block."""
-        near = self.work_us - rng.randrange(300 * MS)
-        return rng.choice((rng.randrange(self.work_us), max(near, 1)))
+    def somewhere(self, rng: random.Random, block: PulseBlock) -> None:
+        """In the middle of its work; every third time, of its block."""
+        if rng.randrange(3):
+            self.work(block, rng.randrange(self.work_us))
+        else:
+            self.armed(block)
+            self.fire(self.permit(block))
+            self.wait(rng.randrange(self.row.info.lead_us + block.span_us + 20 * MS))
 
     @property
     def work_us(self) -> int:

@@ -110,7 +110,7 @@ _TMSLINK = Row(
     garbled_stop_us=20 * MS,
     pulse_us=lambda driver: 100 + int(driver._clock.error_us),
     seeds_pct=100,
-    silences=("not-a-stimulator: ",),
+    silences=("mute: ", "unasked: "),
     strange=Strange(TMSLINK_FAMILY, {"protocol": 9}, "wrong-version: "),
     cannot={},
 )
@@ -130,7 +130,7 @@ def _magstim(name: str, family: Family, strange: Strange, **more: Any) -> Row:
         garbled_stop_us=1_300 * MS,  # left to its dead-man
         pulse_us=lambda driver: MS,
         seeds_pct=10,
-        silences=("mute: ", "garbage: ", "unlock-"),
+        silences=("mute: ", "garbage: ", "unlock-", "unasked: "),
         strange=strange,
         cannot={
             "latch": NO_LATCH,
@@ -154,7 +154,7 @@ def _magpro(family: Family, strange: Family, **cannot: str) -> Row:
         garbled_stop_us=SECOND,
         pulse_us=lambda driver: MS,
         seeds_pct=10,
-        silences=("mute: ", "garbage: "),
+        silences=("mute: ", "garbage: ", "unasked: "),
         strange=Strange(strange, {}, "wrong-model: "),
         cannot={
             "latch": NO_LATCH,
@@ -177,7 +177,7 @@ _DUOMAG = Row(
     garbled_stop_us=500 * MS,
     pulse_us=lambda driver: MS,
     seeds_pct=10,
-    silences=("mute: ", "garbage: ", "deaf: "),
+    silences=("mute: ", "garbage: ", "still-armed: "),
     strange=None,
     cannot={
         "latch": NO_LATCH,

@@ -267,18 +267,18 @@ def test_after_stop_no_pulse_leaves_whatever_was_going_on(
     bench: MakeBench, seed: int, framing_lost: bool
 ) -> None:
     rng = random.Random(seed)
-    under_way = ready = 0
+    under_way = 0
     for number in range(bench.tries(18)):
         b = bench(100 * seed + number)
         block = b.several
-        b.work(block, b.any_moment(rng))
+        b.somewhere(rng, block)
         within_us = b.row.stop_us
         if framing_lost:
             b.noise(b.to_device, 80)
             b.to_device.flip = 1.0  # one bit of each write
             within_us = b.row.garbled_stop_us
+        known = bool(b.all(LinkUp))  # before, nobody knows who is on the port
         under_way += b.is_under_way
-        ready += b.state is DeviceState.READY
         at_most = b.on_device(max(b.now, b.to_device._free_us)) + within_us
         for _ in range(rng.choice((1, 1, 2, 3))):
             b.driver.stop(b.now)
@@ -290,11 +290,11 @@ def test_after_stop_no_pulse_leaves_whatever_was_going_on(
         stopped = b.disarmed_at()
         assert stopped is not None
         assert stopped <= at_most
-        if b.cycle and "latch" not in b.row.cannot:
+        if known and "latch" not in b.row.cannot:
             assert b.happened("stop")
         if number % 8 == 0:
             b.recovered()
-    assert min(under_way, ready) > 0
+    assert under_way > 0
 
 
 def test_a_stopped_device_cannot_be_armed_before_somebody_acknowledges(bench: MakeBench) -> None:
@@ -377,7 +377,7 @@ def test_without_beats_the_device_disarms_itself(bench: MakeBench, seed: int) ->
     under_way = 0
     for number in range(bench.tries(32)):
         b = bench(100 * seed + number)
-        b.work(b.several, b.any_moment(rng))
+        b.somewhere(rng, b.several)
         under_way += b.is_under_way
         b.silence(max(150 * MS, 100 * MS + (b.row.info.dead_man_us or 0)))
         last, off = b.silent_by()

@@ -45,8 +45,8 @@ PATIENCE = 100
 
 LEAD_US = 20 * MS
 INFO = DriverInfo(
-    "fake", StopClass.NATIVE_LEASE, Maturity.EXPERIMENTAL, "", 100 * MS, LEAD_US, 0, 60 * MS,
-    50 * MS, 1, True,
+    "fake", StopClass.NATIVE_LEASE, Maturity.EXPERIMENTAL, "", 100 * MS, LEAD_US, 0, SECOND,
+    60 * MS, 50 * MS, 1, True,
 )  # fmt: skip
 IDENTITY = Identity("Fake", "F1", "1.0", 7, 1)
 ENVELOPE = Envelope(100, 10 * MS, 1_000, 60 * SECOND, 410, (0,) * 101, 0)

@@ -180,7 +180,8 @@ class Run:
 class System:
     """The programs, a technician's connection to tmsd, and the ground truth."""
 
-    def __init__(self, seed: int = 1) -> None:
+    def __init__(self, seed: int = 1, model: str = "tmslink") -> None:
+        self.model = model  # of tmssim, and the driver of the same name
         self.folder = Path(tempfile.mkdtemp(prefix="tms", dir="/tmp"))  # sockets need short paths
         self.runtime, self.state = self.folder / "run", self.folder / "state"
         self.port, self.config = self.folder / "stim", self.folder / "tmsctl.toml"
@@ -196,7 +197,7 @@ class System:
     def write_config(self, url: str, more: str = "") -> None:
         self.config.write_text(
             f'[paths]\nruntime = "{self.runtime}"\nstate = "{self.state}"\n'
-            f'[device]\ndriver = "tmslink"\nurl = "{url}"\n[guard]\nsupervise = true\n'
+            f'[device]\ndriver = "{self.model}"\nurl = "{url}"\n[guard]\nsupervise = true\n'
             f'[protocols]\nfolders = ["{self.folder}/protocols"]\n{more}'
         )
 
@@ -211,12 +212,14 @@ class System:
         return process
 
     def start_simulator(self, *words: str) -> None:
-        """With the pulse counter of its life before, as a real unit keeps it."""
-        self.spawn(
-            "tmssim", "tmslink", *(words or ("--pty", str(self.port))),
-            "--log", self.folder / "truth.jsonl",
+        """With the pulse counter of its life before, where a real unit keeps it."""
+        kept = (
             "--set", f"pulse_count={len(self.truth.pulses())}",
             "--set", f"boot_count={1 + len(self.truth.events('clock'))}",
+        )  # fmt: skip
+        self.spawn(
+            "tmssim", self.model, *(words or ("--pty", str(self.port))),
+            "--log", self.folder / "truth.jsonl", *(kept if self.model == "tmslink" else ()),
         )  # fmt: skip
         with suppress(
             PermissionError
@@ -532,9 +535,9 @@ class System:
 
 
 @contextmanager
-def system(seed: int = 1) -> Iterator[System]:
+def system(seed: int = 1, model: str = "tmslink") -> Iterator[System]:
     """A folder for the programs. At its end they are ended in order, and nothing is left."""
-    made = System(seed)
+    made = System(seed, model)
     try:
         yield made
         made.end()

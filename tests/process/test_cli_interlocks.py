@@ -38,7 +38,7 @@ def test_without_tmsd_every_rule_is_listed_with_its_general_limit(tmsctl: Any) -
             assert shown["verified"] == (limit.verified if limit else None)
     out = tmsctl("interlocks", "list")[1]
     assert out.splitlines()[-1] == note
-    assert "at most 60 ms (unverified: A-12: device status at most 60 ms old)" in out
+    assert "at most 60 ms (unverified: A-12: device status at most 60 ms old; as old" in out
     assert "now" not in out.split()
 
 

@@ -171,6 +171,23 @@ def test_one_proof_that_fails_is_exit_status_32(tmsd: FakeTmsd, tmsctl: Any, pro
     assert (status, json.loads(out)) == (32, tmsd.self_test)
 
 
+def test_a_barrier_that_the_device_does_not_have_is_never_shown_as_proven(
+    tmsd: FakeTmsd, tmsctl: Any
+) -> None:
+    tmsd.self_test |= {"dead_man": None, "bad_frame": None}
+    status, out, _ = tmsctl("selftest")
+    assert (status, out.count("✓ ok"), out.count("- none")) == (0, 2, 2)
+    assert "- none dead-man       this device has none" in out
+
+
+def test_the_counter_of_a_device_without_a_serial_number_is_named_too(
+    tmsd: FakeTmsd, tmsctl: Any
+) -> None:
+    assert tmsctl("ledger", "list")[1].count(f"Counter of {tmsd.ledger['counter']['serial']}: ")
+    tmsd.ledger["counter"]["serial"] = ""
+    assert "Counter of the stimulator: shows" in tmsctl("ledger", "list")[1]
+
+
 def test_a_self_test_that_cannot_be_run_is_an_error(tmsd: FakeTmsd, tmsctl: Any) -> None:
     tmsd.refusals["selftest.run"] = {
         "sentence": "Session 1 is running.", "code": "session-open", "exit": 1, "next": "Stop it.",

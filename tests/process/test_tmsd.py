@@ -418,7 +418,7 @@ def test_a_subscriber_that_leaves_too_much_unread_is_dropped(unread: int, droppe
     assert (stream.aborted, stream.written) == (dropped, b"" if dropped else b"status\n")
 
 
-KILLS = 40
+KILLS = 25
 
 
 @pytest.mark.timeout(240)

@@ -25,7 +25,7 @@ from tmsctl.safety.patient import PatientDose, patient_checks
 from tmsctl.safety.plan_check import check_plan, tightened
 from tmsctl.safety.rules import ARM, GATE, PERMIT, WATCH, Action, Verdict, arm, gate, watch
 
-PAIRS: Final = 10_000
+PAIRS: Final = 5_000
 SECOND: Final = 1_000_000
 START: Final = BootUs(NOW + 100_000)
 NAMES: Final = [row.name for row in TABLE]

@@ -29,6 +29,7 @@ DOCS = ROOT / "docs"
 PAGES = [*sorted(DOCS.glob("*.md")), *(ROOT / f"{n}.md" for n in ("README", "CONTRIBUTING"))]
 GENERATED = (
     "limits.md", "emulator.md", "duomag.md", "magstim.md", "magpro.md", "recording.md",
+    "devices.md",
 )  # fmt: skip
 
 
@@ -157,7 +158,7 @@ def commands(group: Any, words: str) -> Iterator[tuple[str, Any]]:
 def test_every_command_and_option_is_on_the_command_line_page() -> None:
     page = text_of("cli.md")
     found = list(commands(typer.main.get_command(app), "tmsctl"))
-    assert len(found) == 21
+    assert len(found) == 22
     for words, command in found:
         assert re.search(rf"^- `{words}[ `]", page, re.MULTILINE), words
         options = [word for p in command.params for word in p.opts if word.startswith("--")]
@@ -182,7 +183,7 @@ def test_every_option_and_event_of_the_emulator_is_on_its_page() -> None:
     assert [o for o in options if o.startswith("--") and o != "--help" and o not in page] == []
     sources = "".join(path.read_text() for path in (ROOT / "sim_device").glob("*.py"))
     events = set(re.findall(r'"event": "(\w+)"', sources))
-    assert len(events) == 15
+    assert len(events) == 16
     assert [event for event in sorted(events) if f"| `{event}` |" not in page] == []
 
 

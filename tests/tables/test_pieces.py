@@ -62,8 +62,8 @@ def test_the_driver_is_asked_once_for_each_shape_of_block() -> None:
         return "no bursts" if block.pulses_per_burst > 1 else ""
 
     assert cannot(PLAN, 0, 200 * MS, ENVELOPE, refuses) == ""
-    assert [(b.bursts, b.pulses_per_burst, b.mso) for b in asked] == [(3, 1, PLAN.mso),
-                                                                      (1, 1, PLAN.mso)]  # fmt: skip
+    assert asked == [PulseBlock(1, PLAN.mso, 3, 100 * MS, 1, 0),
+                     PulseBlock(1, PLAN.mso, 1, 100 * MS, 1, 0)]  # fmt: skip
     assert cannot(BURSTS, 0, 0, ENVELOPE, refuses) == "no bursts"
 
 

@@ -12,13 +12,19 @@ import tty
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import serial
 from pytest_mock import MockerFixture
 
+from drivers import registry
+from drivers.contract import Envelope
 from drivers.transport.serial_port import READ_SIZE, PortError, SerialPort
+from firmware_protocol.quantities import BootUs
 
 BAUD = 921_600
+SITE = Envelope(100, 10_000, 1_000, 60_000_000, 410, (), 0)
 WAIT_MS = 5_000
 OpenPort = Callable[[str], SerialPort]
 
@@ -301,3 +307,46 @@ def test_another_serial_number_is_never_good_enough(mocker: MockerFixture, wante
 
 def test_an_adapter_that_is_not_plugged_in_is_missing() -> None:
     assert refused("usb-serial:UNKNOWN").code == "port-missing"
+
+
+@pytest.mark.parametrize("lines_low", [True, False])
+def test_rts_and_dtr_are_low_with_the_first_word_to_an_open_port_where_that_is_asked(
+    lines_low: bool, pty: Pty, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The edge to pyserial: what it is told and when. A pseudo-terminal has no such lines."""
+    calls: list[tuple[str, bool]] = []
+    plain = serial.Serial.open
+
+    def opens(port: Any) -> None:
+        calls.append(("open", port.is_open))
+        plain(port)
+
+    def tells(line: str) -> Callable[[Any], None]:
+        return lambda port: calls.append((line, getattr(port, f"_{line}_state")))
+
+    monkeypatch.setattr(serial.Serial, "open", opens)
+    for line in ("rts", "dtr"):
+        monkeypatch.setattr(serial.Serial, f"_update_{line}_state", tells(line))
+    SerialPort(pty.path, 9_600, lines_low=lines_low).close()
+    level = not lines_low
+    assert calls == [("open", False), ("dtr", level), ("rts", level)]
+
+
+@pytest.mark.parametrize(
+    ("driver", "low"), [("magstim-200", True), ("magstim-rapid", True), ("tmslink", False)]
+)
+def test_the_families_with_a_trigger_on_rts_ask_for_it(
+    driver: str, low: bool, pty: Pty, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def port(*_: object, lines_low: bool = False, **__: object) -> SerialPort:
+        asked.append(lines_low)
+        return SerialPort(pty.path, BAUD)
+
+    monkeypatch.setattr(registry, "SerialPort", port)
+    place = registry.Place(pty.path, SITE, 1, lambda transport: transport)
+    made = registry.make(registry.find(driver), place, {})
+    made.poll(BootUs(1_000_000))
+    made.close()
+    assert asked == [low]

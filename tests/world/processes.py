@@ -49,7 +49,9 @@ class GuardProcess:
         self.guard = Guard(
             TmslinkStimulator(world.port.open, device_envelope(world.site)),
             world.site,
-            lambda load, envelope: plan_for(load, world.library, world.site, envelope),
+            lambda load, envelope, why_not: plan_for(
+                load, world.library, world.site, envelope, why_not
+            ),
             world.serial,
             world.boot_us(),
             all_sent_since,

@@ -142,7 +142,7 @@ class Rig:
         return Guard(
             self.driver,
             self.limits,
-            lambda load, envelope: plan_for(load, LIBRARY, self.limits, envelope),
+            lambda load, envelope, why_not: plan_for(load, LIBRARY, self.limits, envelope, why_not),
             self.serial,
             self.now,
             BootUs(self.now - 60 * SECOND),

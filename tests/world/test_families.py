@@ -6,8 +6,9 @@ from itertools import pairwise
 
 import pytest
 
+from drivers.contract import DeviceState
 from firmware_protocol.quantities import MS, SECOND
-from tests.families import BISTIM, DUOMAG, M200, R30, RAPID, X100, Family
+from tests.families import BISTIM, DUOMAG, FAMILIES, M200, R30, RAPID, X100, Family
 from tests.world.rig import Rig, compiled
 from tmsctl.ipc import messages as ipc
 from tmsctl.safety.machine import Idle
@@ -55,3 +56,24 @@ def test_a_clean_session_delivers_exactly_its_plan(family: Family, protocol: str
     assert rig.truth[-1]["event"] == "disarm"
     gaps = [b - a for a, b in pairwise(times(rig))]
     assert min(gaps) >= 20 * MS - 1
+
+
+def shows_idle(rig: Rig) -> bool:
+    status = rig.guard.device.status
+    return status is not None and status.state is DeviceState.IDLE
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda it: it.info.name)
+def test_after_stop_and_acknowledgement_it_is_idle_and_can_be_armed_again(family: Family) -> None:
+    """Also where a person takes longer than a unit bears silence."""
+    rig = Rig(family=family)
+    rig.start(compiled("sp02-6"))
+    rig.stop()
+    rig.run(10 * SECOND)
+    assert rig.is_safe
+    assert len(rig.pulses) == 1
+    rig.acknowledge()
+    rig.run_until(lambda: isinstance(rig.guard.state, Idle), SECOND)
+    rig.run_until(lambda: shows_idle(rig), 2 * SECOND)
+    rig.ask_to_run()
+    rig.run_until(lambda: len(rig.pulses) == 2, 20 * SECOND)

@@ -115,6 +115,20 @@ def trace(
 
 
 @app.command()
+def doctor(
+    context: typer.Context,
+    config: Annotated[
+        Path | None, typer.Option(help="The configuration, where no tmsd runs that names it.")
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
+    """What stands between this place and a session. Reads only; opens no port."""
+    from tmsctl.cli import doctor as doctor_command
+
+    return doctor_command.run(context.obj, config, as_json)
+
+
+@app.command()
 def demo(
     protocol_id: Annotated[str, typer.Option("--protocol", help="Protocol's id.")] = "ctbs600",
     mt: Annotated[float, typer.Option(help="Motor threshold, %MSO.")] = 50.0,

@@ -177,10 +177,8 @@ def _counter(counter: Json | None) -> str:
     low, high = counter["low"], counter["high"]
     fits = str(low) if low == high else f"{low} to {high}"
     verdict = "agrees" if counter["agrees"] else "DISAGREES: tmsctl ledger accept-counter"
-    return (
-        f"Counter of {counter['serial']}: shows {counter['shown']}, the ledger has {fits}; "
-        f"{verdict}."
-    )
+    whose = counter["serial"] or "the stimulator"
+    return f"Counter of {whose}: shows {counter['shown']}, the ledger has {fits}; {verdict}."
 
 
 def _clock(clock: Json) -> list[str]:

@@ -52,6 +52,7 @@ class Headline(NamedTuple):
     next_step: str
 
 
+_NO_ANSWER: Final = "The stimulator does not answer; check its power, its cable and [device] url"
 _OF_SESSION: Final = {
     "starting": Headline("ARMING", "bold cyan", "The stimulator is being armed and charged.", ""),
     "running": Headline("RUNNING", "bold cyan", "Pulses are being delivered.", ""),
@@ -88,10 +89,8 @@ def headline(status: Json, age_s: float) -> Headline:
             step += ", then tmsctl session resume"
         return Headline("SAFE", "bold red", "Pulses are off and stay off until acknowledged.", step)
     if not device["connected"]:
-        sentence = device["link"] or "The stimulator does not answer."
-        return Headline(
-            "NO LINK", "bold red", sentence, "check its power, its cable and [device] url"
-        )
+        sentence, _, step = (device["link"] or _NO_ANSWER).rpartition("; ")
+        return Headline("NO LINK", "bold red", sentence or step, step if sentence else "")
     if session is not None:
         if session["state"] == "running" and session["waiting"]:
             sentence = f"A limit holds the next train back, {session['waiting']}."

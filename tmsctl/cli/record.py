@@ -22,7 +22,7 @@ def summary(record: Json) -> Table:
         ("intensity", _intensity(record)),
         ("pulses", f"{record['delivered']} delivered of {record['planned']} planned"),
         ("", _not_delivered(record)),
-        ("device", f"{device['model']} {device['serial']}, counter {_or(before)} -> {_or(after)}"),
+        ("device", f"{_name(device)}, counter {_or(before)} -> {_or(after)}"),
         ("hottest", "unknown" if (top := record["temperature_max_c"]) is None else f"{top:.1f} °C"),
         ("time", f"{record['started_at']} to {_or(record['ended_at'])}"),
         ("ended by", record["end_code"] or "has not ended"),
@@ -58,6 +58,11 @@ def listing(records: list[Json]) -> Table:
             pulses, record["state"],
         )  # fmt: skip
     return table
+
+
+def _name(device: Json) -> str:
+    """Model and serial number, where the device tells one."""
+    return f"{device['model']} {device['serial']}".strip()
 
 
 def _not_delivered(record: Json) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from drivers.contract import Envelope, Permit, Stimulator
+from drivers.contract import Envelope, Permit, Stimulator, StopClass
 from firmware_protocol.quantities import MS, BootUs
 from tmsctl.guard.device_view import DeviceView
 from tmsctl.guard.pieces import cannot, lease_us
@@ -45,7 +45,7 @@ ASK_AGAIN_US: Final = 100 * MS
 PERMIT_FOR_US: Final = 50 * MS
 """Each beat lets pulses leave for this long; the device's dead-man is as long."""
 
-PlanFor = Callable[[ipc.Load, Envelope], tuple[Plan, Limits] | Trip]
+PlanFor = Callable[[ipc.Load, Envelope, Callable[[Plan], str]], tuple[Plan, Limits] | Trip]
 """Compiles a confirmed prescription on the guard's own side, or says why not."""
 
 
@@ -130,9 +130,10 @@ class Guard:
         return self.report.collect(self, now)
 
     def _beat_is_due(self) -> bool:
-        """Every cycle while energised; else every other one, and none to a device that latched."""
+        """Every cycle while energised, else every other; none to a latched one with a lease."""
         often = self.energised or self.self_test.running
-        return often or (self.cycles % 2 == 1 and not self.device.latched)
+        asked = self.driver.info.stop_class is not StopClass.NATIVE_LEASE
+        return often or (self.cycles % 2 == 1 and (asked or not self.device.latched))
 
     def make_safe(self, now: BootUs) -> None:
         """The last act of a guard that ends: no lock, no allocation that matters, no disk."""
@@ -187,17 +188,16 @@ class Guard:
         if (envelope := self.device.envelope) is None:
             self.report.refuse(load, "no-device", "no stimulator has answered yet")
             return
-        planned = self._plan_for(load, envelope)
+        lease_max_us, refuses = lease_us(self.driver.info, envelope), self.driver.refuses
+        planned = self._plan_for(
+            load, envelope, lambda it: cannot(it, load.first_pulse, lease_max_us, envelope, refuses)
+        )
         if isinstance(planned, Trip):
             self.report.refuse(load, planned.code, planned.detail)
             return
         plan, limits = planned
         if not 0 <= load.first_pulse < plan.pulses:
             self.report.refuse(load, "wrong-position", f"the plan has {plan.pulses} pulses")
-            return
-        info, lease_max_us = self.driver.info, lease_us(self.driver.info, envelope)
-        if why_not := cannot(plan, load.first_pulse, lease_max_us, envelope, self.driver.refuses):
-            self.report.refuse(load, "device-cannot", why_not)
             return
         self._unload()
         self.device.seen = PulseTimes(limits.train_gap_min_us)
@@ -209,7 +209,7 @@ class Guard:
             position=load.first_pulse,
             lease_max_us=lease_max_us,
             pulses_max=envelope.block_pulses_max,
-            lead_us=info.lead_us,
+            lead_us=self.driver.info.lead_us,
             sent=self._sent,
             day_pulses=load.day_pulses,
             week_pulses=load.week_pulses,

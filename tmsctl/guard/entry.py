@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import fcntl
 import os
+import select
 import sys
 from pathlib import Path
+from typing import Final
 
 from drivers import registry
-from drivers.contract import Envelope, Stimulator, Transport
+from drivers.contract import Envelope, LinkDown, LinkUp, Stimulator, Transport
 from drivers.recorded import CallNotes, RecordedStimulator
 from drivers.transport.recorder import RecordingTransport
 from firmware_protocol.quantities import BootUs
@@ -26,6 +28,8 @@ from tmsctl.ipc.messages import settings_mark
 from tmsctl.ipc.notify import notify
 from tmsctl.safety.limits import Limits, device_limits
 from tmsctl.stimulation.protocol import ProtocolFileError, load_library
+
+SAFE_OFF_WAIT_MS: Final = 10
 
 
 def main() -> int:
@@ -111,10 +115,23 @@ def _facts(settings: Settings) -> dict[str, str]:
 
 
 def _safe_off(settings: Settings) -> int:
-    """Open the port once, send STOP, and close it. A port in use has an owner who does it."""
+    """Open the port once, send STOP, and close it. A port in use has an owner who does it.
+
+    It is not known who is on the port: STOP of one family can be an intensity of another. So the
+    driver connects, which disarms, before it is told to stop.
+    """
     driver = _driver(settings, lambda transport: transport)
-    driver.poll(realtime.now())  # opens the port; HELLO already disarms
-    driver.stop(realtime.now())
+    now = realtime.now()
+    until = now + driver.info.connect_within_us
+    while now < until:
+        if any(isinstance(event, LinkUp | LinkDown) for event in driver.poll(now)):
+            break
+        waits = select.poll()
+        if driver.fileno() >= 0:
+            waits.register(driver.fileno(), select.POLLIN)
+        waits.poll(SAFE_OFF_WAIT_MS)
+        now = realtime.now()
+    driver.stop(now)
     driver.close()
     return 0
 
@@ -142,7 +159,7 @@ def _guard(settings: Settings, mark: int, linger_s: float | None) -> int:
     guard = Guard(
         driver,
         limits,
-        lambda load, envelope: plan_for(load, library, limits, envelope),
+        lambda load, envelope, why_not: plan_for(load, library, limits, envelope, why_not),
         settings.serial,
         realtime.now(),
         all_sent_since,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from drivers.contract import Envelope
 from tmsctl.ipc import messages as ipc
@@ -16,9 +16,17 @@ from tmsctl.stimulation.protocol import Protocol
 
 
 def plan_for(
-    load: ipc.Load, library: Mapping[str, Protocol], site: Limits, envelope: Envelope
+    load: ipc.Load,
+    library: Mapping[str, Protocol],
+    site: Limits,
+    envelope: Envelope,
+    why_not: Callable[[Plan], str],
 ) -> tuple[Plan, Limits] | Trip:
-    """The plan and the limits of its session, or why it is refused. tmsd is not believed."""
+    """The plan and the limits of its session, or why it is refused. tmsd is not believed.
+
+    `why_not`: what the connected device cannot deliver, in its driver's words. It is asked before
+    the limits: a device that times no bursts says more by that than by its recharge time.
+    """
     protocol = library.get(load.protocol)
     if protocol is None:
         return _no("protocol-unknown", f"the guard's library has no protocol {load.protocol!r}")
@@ -28,6 +36,8 @@ def plan_for(
         return _no(plan.code, plan.sentence)
     if plan.hash != load.plan_hash:
         return _no("plan-changed", "the plan is not the one that was confirmed")
+    if cannot := why_not(plan):
+        return _no("device-cannot", cannot)
     try:
         limits = session_limits(site, protocol.exceeds)
     except ValueError as error:

@@ -199,7 +199,7 @@ class Snapshot(NamedTuple):
     model: Annotated[str, text(12), "device model"]
     serial: Annotated[str, text(8), "device serial number"]
     boot_count: Annotated[int, U32, "device power-ups"]
-    link: Annotated[str, text(120), "empty while connected, else CODE: why not"]
+    link: Annotated[str, text(200), "empty while connected, else CODE: why not; what to do"]
     presence_age_us: Annotated[int, I64, "since the operator's last sign; -1 when there was none"]
     self_test: Annotated[int, U8, "SelfTestState, of this guard on this life of the device"]
     self_test_age_us: Annotated[int, I64, "since it passed; -1 when it has not"]

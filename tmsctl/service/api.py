@@ -139,10 +139,10 @@ class Listing(Result):
 
 
 class SelfTestResult(Result):
-    passed: bool  # all four proofs
-    dead_man: bool
+    passed: bool  # all four proofs, as far as the device has such a barrier
+    dead_man: bool | None  # None: it has none
     stop: bool
-    bad_frame: bool
+    bad_frame: bool | None
     ledger: bool  # the result is on disk
     detail: str
 

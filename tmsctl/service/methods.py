@@ -26,7 +26,7 @@ from tmsctl.session.engine import Engine
 from tmsctl.session.ledger_desk import ClockState, CounterState
 from tmsctl.session.prepare import check_id
 from tmsctl.session.refused import Exit, RefusedError
-from tmsctl.session.self_tests import ENDS_WITHIN_US
+from tmsctl.session.self_tests import ENDS_WITHIN_US, proof
 from tmsctl.session.state import State
 
 Handler = Callable[[Connection, Any], Awaitable[BaseModel]]
@@ -222,9 +222,9 @@ class Methods:
         assert tests.last is not None
         return api.SelfTestResult(
             passed=tests.passed,
-            dead_man=bool(tests.last.dead_man),
+            dead_man=proof(tests.last.dead_man),
             stop=bool(tests.last.stop),
-            bad_frame=bool(tests.last.bad_frame),
+            bad_frame=proof(tests.last.bad_frame),
             ledger=tests.on_disk,
             detail=tests.last.detail,
         )

@@ -19,6 +19,15 @@ DEVICE_CODES: Final = frozenset({"wrong-device", "status-age", "arm-refused", "a
 TO_DELIVER: Final = frozenset(spec_of(kind).code for kind in (Load, Run, Grant))
 """Messages that the guard refuses because of a limit, unless something worse is the matter."""
 
+NEXT: Final = {
+    "recharge": "This stimulator needs longer between pulses: choose a protocol with fewer pulses "
+    "a second, or where that is allowed a lower intensity.",
+    "device-cannot": "Choose a protocol that this stimulator can deliver; nothing was armed.",
+}
+"""What to do about a refusal that lies in the kind of the stimulator."""
+
+LOOK: Final = "Look at the status and the events."
+
 
 class GuardView:
     """The newest word of the guard, and the causes of its newest way into SAFE."""
@@ -93,7 +102,7 @@ class GuardView:
         elif self.safe:
             exit_bit = Exit.FAULT
         sentence = f"The guard refuses: {item.detail}."
-        return RefusedError(exit_bit, item.code, sentence, "Look at the status and the events.")
+        return RefusedError(exit_bit, item.code, sentence, NEXT.get(item.code, LOOK))
 
 
 def absent() -> RefusedError:

@@ -107,7 +107,9 @@ class Runner:
         before, self.guard.last = self.guard.last, item
         if before is None or before.connected != item.connected:
             if item.connected:
-                self._event("device", "device-up", f"{item.model} {item.serial} answers.")
+                self._event(
+                    "device", "device-up", f"{item.model} {item.serial}".rstrip() + " answers."
+                )
             else:
                 self._event("device", "device-lost", item.link or "The device is gone.")
         session = self.open

@@ -17,6 +17,14 @@ ENDS_WITHIN_US: Final = 15 * SECOND
 
 SELF_TEST: Final = spec_of(SelfTest).code
 
+NO_SUCH: Final = 2
+"""Of one proof: the device has no such barrier."""
+
+
+def proof(told: int) -> bool | None:
+    """One proof as the guard told it; None when the device has no such barrier."""
+    return None if told == NO_SUCH else bool(told)
+
 
 class SelfTests:
     """The newest one of this life of the service."""

@@ -1,0 +1,68 @@
+"""Every cause for which a device is not connected: its code, what it means, and what to do next."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+
+class Cause(NamedTuple):
+    """A driver says CODE: sentence; what to do next is added here."""
+
+    code: str
+    means: str
+    step: str
+
+
+CAUSES: Final = (
+    Cause("port-missing", "the port does not exist", "plug it in, or correct [device] url"),
+    Cause("port-busy", "another program has opened the port", "end that program"),
+    Cause("port-denied", "the guard's user may not open the port", "then start the guard again"),
+    Cause("port-wrong", "[device] url names something else", "correct [device] url"),
+    Cause("port-failed", "the port cannot be opened", "see its cable and [device] url"),
+    Cause("port-lost", "the port has gone", "plug the cable in again"),
+    Cause("mute", "nothing answers", "see power and cable, [device] driver and url"),
+    Cause(
+        "garbage",
+        "what comes is of no such device: another one, its baud rate, or noise",
+        "see [device] driver and url, then the cable",
+    ),
+    Cause(
+        "checksum", "frames come, and the checksums are wrong", "see the cable and what is near it"
+    ),
+    Cause(
+        "unasked",
+        "bytes come before anything was asked, as from a DuoMAG; nothing is sent to it",
+        "see [device] driver and url, then the cable",
+    ),
+    Cause("echo", "the line brings back what is sent", "take its own cable, switch off any echo"),
+    Cause("wrong-model", "another model of the family answers", "correct [device] driver"),
+    Cause("wrong-version", "it speaks another version of tmslink", "update device or tmsctl"),
+    Cause(
+        "firmware-unknown", "nobody has tried the driver with it", "do not use it; tell its version"
+    ),
+    Cause(
+        "unlock-missing",
+        "firmware 9 and later takes commands only after the unit's own code",
+        "set device.options.unlock; the maker has the code",
+    ),
+    Cause("unlock-wrong", "the unit does not take the code", "correct device.options.unlock"),
+    Cause("unlock-needless", "the unit knows no code", "remove device.options.unlock"),
+    Cause("adc-missing", "its thermometer has no known scale", "measure it, set device.options"),
+    Cause("no-remote", "the unit does not give remote control", "end what runs at its panel"),
+    Cause("refused", "a step was answered with a refusal", "see its panel, switch it off and on"),
+    Cause("no-answer", "it answered, and then did not", "see its cable; it is tried again"),
+    Cause("still-armed", "it was told to disarm, and does not", "switch the unit off"),
+    Cause("device-silent", "it answered, and falls silent", "see power and cable"),
+    Cause("reconnecting", "an acknowledged latch is being released", "wait a second"),
+)
+_STEPS: Final = {cause.code: cause.step for cause in CAUSES}
+
+
+def code_of(why: str) -> str:
+    return why.partition(": ")[0]
+
+
+def with_step(why: str) -> str:
+    """CODE: sentence, and what to do next."""
+    step = _STEPS.get(code_of(why))
+    return why if step is None else f"{why}; {step}"
