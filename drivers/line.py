@@ -7,8 +7,18 @@ from dataclasses import dataclass
 from typing import Final
 
 from drivers.causes import with_step
-from drivers.contract import DriverEvent, LinkDown, Permit, PulseBlock, Ticket, Transport
-from firmware_protocol.quantities import MS, BootUs
+from drivers.contract import (
+    CommandEnded,
+    DriverEvent,
+    Envelope,
+    LinkDown,
+    Outcome,
+    Permit,
+    PulseBlock,
+    Ticket,
+    Transport,
+)
+from firmware_protocol.quantities import MS, BootUs, PercentMso
 
 LATE_MAX_US: Final = 5 * MS
 """A trigger that comes later than this is left out: a late pulse is never caught up."""
@@ -51,6 +61,12 @@ class Ear:
         if self.may_speak(now) or now - self._spoke_at < 2 * LISTEN_US:
             return ""
         return "unasked: bytes come before anything is asked; is it a DuoMAG"
+
+
+def above_ceiling(mso: PercentMso, site: Envelope) -> str:
+    """Why it must not be armed so high, on a device that cannot be told; empty when it may."""
+    highest = site.mso_max_pct
+    return "" if mso.value <= highest else f"{mso} is above the ceiling of this place, {highest}"
 
 
 class Line:
@@ -128,6 +144,13 @@ class Line:
             return ()
         events, self.events = self.events, []
         return events
+
+    def lost(self, shot: Shot | None) -> None:
+        """Nobody will hear how this was answered: its ticket ends, if it has not."""
+        if shot is not None and not shot.answered:
+            shot.answered = True
+            outcome = Outcome.REFUSED if shot.sent_at is None else Outcome.UNKNOWN
+            self.events.append(CommandEnded(shot.ticket, outcome, "no answer"))
 
     def _look_for_echo(self, data: bytes) -> None:
         """Is it, in whatever pieces, what was written last?"""

@@ -69,6 +69,8 @@ BISTIM: Final = _magstim(
     "magstim-bistim", lambda: Paired(Model.BISTIM), make_bistim, BistimSettings
 )
 RAPID: Final = _magstim("magstim-rapid", rapid, make_rapid, RapidSettings)
+RAPID_7: Final = _magstim("magstim-rapid", lambda: rapid(None), make_rapid, RapidSettings)
+"""The driver as it is told of a unit with firmware before 9, which has no code."""
 
 
 def _magpro(name: str, settings: Any) -> Family:

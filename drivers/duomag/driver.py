@@ -34,9 +34,9 @@ from drivers.contract import (
     Ticket,
     Transport,
 )
-from drivers.line import ECHO, Line, Shot
+from drivers.line import ECHO, Line, Shot, above_ceiling
 from drivers.options import Option, Options, OptionTable
-from firmware_protocol.duomag.framing import Ignored, StatusDecoder, encode
+from firmware_protocol.duomag.framing import StatusDecoder, encode
 from firmware_protocol.duomag.messages import (
     FIRE,
     Command,
@@ -136,6 +136,8 @@ class DuomagStimulator:
 
     def poll(self, now: BootUs) -> Sequence[DriverEvent]:
         was_open = self._line.port is not None
+        if not was_open:
+            self._drop()  # also where it was lost in a write
         if not self._line.open(now):
             return self._line.taken()
         if not was_open:
@@ -152,7 +154,7 @@ class DuomagStimulator:
             if isinstance(item, Status):
                 self._note(item, now)
             elif self._up:
-                self._tell_ignored(item)
+                self._tell(LinkError(f"garbage: {item.why}"))
         self._look_at_time(now)
         shot = self._shot
         if shot is not None and shot.sent_at is None and now >= shot.send_at:
@@ -163,11 +165,9 @@ class DuomagStimulator:
         self._permit_until = permit_until
         status = self._status
         wrong = status is not None and status.mso_pct != self._mso
-        if self._up and wrong and self._arm_ticket is not None:
-            if now - self._said_at >= SET_AGAIN_US:
-                self._set(self._mso, now)
-        elif self._up and wrong and self._mso == 0 and now - self._said_at >= SET_AGAIN_US:
-            self._set(0, now)
+        awaited = self._arm_ticket is not None or self._mso == 0
+        if self._up and wrong and awaited and now - self._said_at >= SET_AGAIN_US:
+            self._set(self._mso, now)
 
     # -- verbs -------------------------------------------------------------------------------
 
@@ -176,6 +176,7 @@ class DuomagStimulator:
         why = self._latch or ("" if self._up else "no unit answers")
         if not why and (self._arm_ticket is not None or self._shot is not None):
             why = "another command is under way"
+        why = why or above_ceiling(mso, self._site)
         if not why and self._status is not None and self._status.faults:
             why = ", ".join(self._status.faults).replace("_", " ")
         if why:
@@ -186,9 +187,8 @@ class DuomagStimulator:
         return ticket
 
     def disarm(self, now: BootUs) -> None:
-        shot = self._shot
-        if shot is not None and shot.sent_at is None:
-            self._refuse(shot, "stopped")
+        if self._shot is not None and self._shot.sent_at is None:
+            self._refuse(self._shot, "stopped")
         self._end_arming(Outcome.UNKNOWN, "stopped")
         if self._mso or now - self._said_at >= SET_AGAIN_US:
             self._set(0, now)
@@ -218,7 +218,7 @@ class DuomagStimulator:
 
     def close(self) -> None:
         self._line.close()
-        self._up = False
+        self._drop()
 
     def _tell(self, event: DriverEvent) -> None:
         self._line.events.append(event)
@@ -239,6 +239,7 @@ class DuomagStimulator:
                 self._line.down(f"device-silent: no record for {SILENT_US // MS} ms")
                 self._drop()
                 self._opened_at = now
+                self._set(0, now)  # it carries on, and may still hear
             elif self._arm_ticket is not None and now - self._arm_at > SET_WITHIN_US:
                 self._end_arming(Outcome.UNKNOWN, "the intensity was not shown")
         elif now - self._opened_at > CONNECT_US:
@@ -279,6 +280,7 @@ class DuomagStimulator:
     def _drop(self) -> None:
         """The unit is gone. An open block stays open: the guard settles it as unknown."""
         self._up = False
+        self._line.lost(self._shot)
         self._status = self._shot = None
         self._end_arming(Outcome.UNKNOWN, "no answer")
 
@@ -288,9 +290,6 @@ class DuomagStimulator:
             self._tell(CommandEnded(ticket, outcome, why))
 
     # -- what it says ------------------------------------------------------------------------
-
-    def _tell_ignored(self, item: Ignored) -> None:
-        self._tell(LinkError(f"garbage: {item.why}"))
 
     def _note(self, status: Status, now: BootUs) -> None:
         before, self._status, self._heard_at = self._status, status, now
@@ -382,6 +381,8 @@ class DuomagStimulator:
             return
         elif not status.charged or status.faults:
             self._end(shot, 1, "complete")
+        elif now - shot.sent_at >= RECHARGE_DELAY_US:
+            self._end(shot, 1, "no record came while it would have shown the pulse")
         elif now - shot.sent_at >= SEEN_WITHIN_US:
             self._end(shot, 0, "no pulse was seen")
 

@@ -33,7 +33,7 @@ from drivers.contract import (
     Ticket,
     Transport,
 )
-from drivers.line import ECHO, Line, Shot
+from drivers.line import ECHO, Line, Shot, above_ceiling
 from drivers.magpro.unit import COUNTERS, DISABLE, FIRE, MUTE, STATUS, Ask, Talk, Unit
 from drivers.talk import Conversation
 from firmware_protocol.magpro import messages as m
@@ -109,6 +109,7 @@ class MagproStimulator:
         self._ask: Ask | None = None
         self._asked_at = self._status_at = BootUs(0)
         self._unanswered = 0
+        self._error_at = BootUs(0)  # when one was last told
         self._talk: Conversation[Ask, m.AnyMessage] = Conversation()
         self._arm_ticket: Ticket | None = None
         self._latch = ""
@@ -130,10 +131,11 @@ class MagproStimulator:
 
     def poll(self, now: BootUs) -> Sequence[DriverEvent]:
         was_open = self._line.port is not None
+        if not was_open:
+            self._drop()  # also where it was lost in a write
         if not self._line.open(now):
             return self._line.taken()
         if not was_open:
-            self._forget()
             self._connect_at = now
         data = self._line.read()
         if data is None:
@@ -144,13 +146,16 @@ class MagproStimulator:
             for item in self._decoder.feed(data):
                 self._note(item, now)
             if self._up and self._decoder.skipped > self._skipped:
-                self._tell(LinkError("garbage: bytes that are no frame of a MagPro"))
+                self._tell_error("garbage: bytes that are no frame of a MagPro", now)
             if not self._up and self._ask is None and self._decoder.skipped > self._skipped:
                 self._line.ear.stranger(now)
             self._skipped = self._decoder.skipped
         if self._ask is not None and now - self._asked_at >= self._patience_us():
             for item in self._decoder.silence():  # an answer behind a false beginning of a frame
                 self._note(item, now)
+            if self._up and self._decoder.skipped > self._skipped:
+                self._tell_error("garbage: the beginning of a frame that never ended", now)
+            self._skipped = self._decoder.skipped
         if self._ask is not None and now - self._asked_at >= self._patience_us():
             self._no_answer(self._ask, now)
         if not self._up and not self._talk.active and now >= self._connect_at:
@@ -189,7 +194,7 @@ class MagproStimulator:
 
     def arm(self, mso: PercentMso, shape: Shape, now: BootUs) -> Ticket:
         ticket = Ticket(next(self._tickets))
-        if why := self._occupied():
+        if why := self._occupied() or above_ceiling(mso, self._site):
             self._tell(CommandEnded(ticket, Outcome.REFUSED, why))
         else:
             self._arm_ticket = ticket
@@ -230,7 +235,7 @@ class MagproStimulator:
 
     def close(self) -> None:
         self._line.close()
-        self._up = False
+        self._drop()
 
     def _occupied(self) -> str:
         if not self._up:
@@ -241,6 +246,12 @@ class MagproStimulator:
 
     def _tell(self, event: DriverEvent) -> None:
         self._line.events.append(event)
+
+    def _tell_error(self, why: str, now: BootUs) -> None:
+        """One for each question: a damaged answer is a lost one as well."""
+        if self._error_at <= self._asked_at:
+            self._error_at = now
+            self._tell(LinkError(why))
 
     def _make_safe(self, now: BootUs) -> None:
         """Disable, again and again until the unit shows it."""
@@ -257,7 +268,8 @@ class MagproStimulator:
             return
         self._stop_at = BootUs(now + STOP_AGAIN_US)
         self._line.write(frame_of(DISABLE.message))
-        self._send(STATUS, now)  # behind it: what it shows is after the disabling
+        if self._up:  # else the conversation that looks for it asks
+            self._send(STATUS, now)  # behind it: what it shows is after the disabling
 
     # -- conversations -----------------------------------------------------------------------
 
@@ -273,7 +285,7 @@ class MagproStimulator:
         self._ask = None
         if self._up and ask.answer is not None and ask is not FIRE:
             self._unanswered += 1
-            self._tell(LinkError(f"lost: no answer to {type(ask.message).__name__}"))
+            self._tell_error(f"lost: no answer to {type(ask.message).__name__}", now)
             if self._unanswered >= SILENT_AFTER:
                 self._line.down(f"device-silent: {SILENT_AFTER} questions without an answer")
                 self._connect_at = now
@@ -336,6 +348,7 @@ class MagproStimulator:
     def _forget(self) -> None:
         """Nothing that was under way on the port before counts any more."""
         self._decoder, self._skipped = Decoder(), 0
+        self._line.lost(self._shot)
         self._ask = self._shot = None
         self._talk.give_up()
 
@@ -350,7 +363,7 @@ class MagproStimulator:
     def _note(self, item: m.AnyMessage | BadMessage, now: BootUs) -> None:
         if isinstance(item, BadMessage):
             if self._up:
-                self._tell(LinkError(f"content: {item.why}"))
+                self._tell_error(f"content: {item.why}", now)
             return
         match item:
             case m.LongStatus():

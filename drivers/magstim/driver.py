@@ -33,7 +33,7 @@ from drivers.contract import (
     Ticket,
     Transport,
 )
-from drivers.line import ECHO, Line, Shot
+from drivers.line import ECHO, Line, Shot, above_ceiling
 from drivers.magstim.exchange import Answered, Ask, Exchange, Noise
 from drivers.magstim.units import NOTHING_TOLD, Talk, Unit
 from drivers.talk import Conversation
@@ -112,6 +112,8 @@ class MagstimStimulator:
         self._up = False
         self._connect_at = BootUs(0)
         self._unanswered = 0
+        self._error_at = BootUs(0)  # when one was last told
+        self._probe_asked = False
         self._talk: Conversation[Ask, Reply] = Conversation()
         self._arm_ticket: Ticket | None = None
         self._latch = ""  # why it must not be armed, until somebody acknowledges
@@ -135,10 +137,11 @@ class MagstimStimulator:
 
     def poll(self, now: BootUs) -> Sequence[DriverEvent]:
         was_open = self._line.port is not None
+        if not was_open:
+            self._drop()  # also where it was lost in a write
         if not self._line.open(now):
             return self._line.taken()
         if not was_open:
-            self._exchange.forget()
             self._connect_at = now
         data = self._line.read()
         if data is None:
@@ -148,7 +151,7 @@ class MagstimStimulator:
             self._line.ear.stranger(now)  # a unit speaks when it is asked, but for zero bytes
         answered = self._exchange.receive(data, now)
         if self._up and self._exchange.noise is not Noise.NONE:
-            self._tell(LinkError(f"garbage: {self._exchange.noise.value}"))
+            self._tell_error(f"garbage: {self._exchange.noise.value}", now)
             self._exchange.noise = Noise.NONE
         if answered is not None:
             self._answered(answered, now)
@@ -170,6 +173,9 @@ class MagstimStimulator:
             self._exchange.ask(self._talk.speak(), now)
         elif wake_at is not None and wake_at - now < QUIET_US:
             return
+        elif self._probe_asked:
+            self._probe_asked = False
+            self._exchange.ask_spoilt(self._unit.ask("arm"), now)
         elif now - self._exchange.asked_at > KEEP_ALIVE_US or not self._status & Status.REMOTE:
             self._exchange.ask(self._unit.take_remote(), now)
         elif now - self._exchange.asked_at >= POLL_US:
@@ -181,7 +187,7 @@ class MagstimStimulator:
 
     def arm(self, mso: PercentMso, shape: Shape, now: BootUs) -> Ticket:
         ticket = Ticket(next(self._tickets))
-        if why := self._occupied():
+        if why := self._occupied() or above_ceiling(mso, self._site):
             self._tell(CommandEnded(ticket, Outcome.REFUSED, why))
         else:
             self._arm_ticket = ticket
@@ -214,12 +220,11 @@ class MagstimStimulator:
         return self._unit.refuses(block)
 
     def probe_bad_frame(self, now: BootUs) -> None:
-        if self._up and not self._exchange.busy:
-            self._exchange.ask_spoilt(self._unit.ask("arm"), now)
+        self._probe_asked = self._up  # the next beat that finds the line free sends it
 
     def close(self) -> None:
         self._line.close()
-        self._up = False
+        self._drop()
 
     def _occupied(self) -> str:
         """Why nothing new may begin now; empty when it may."""
@@ -231,6 +236,12 @@ class MagstimStimulator:
 
     def _tell(self, event: DriverEvent) -> None:
         self._line.events.append(event)
+
+    def _tell_error(self, why: str, now: BootUs) -> None:
+        """One for each question: a damaged answer is a lost one as well."""
+        if self._error_at <= self._exchange.asked_at:
+            self._error_at = now
+            self._tell(LinkError(why))
 
     def _make_safe(self, now: BootUs) -> None:
         """Disarm, again and again; a unit that does not obey is left to its own dead-man."""
@@ -244,6 +255,7 @@ class MagstimStimulator:
             return  # to connect begins with disarming, and must not be disturbed
         if self._stops and now < self._stop_at:
             return
+        self._line.lost(self._shot)  # what was asked before has no answer any more
         self._stops = self._stops % STOPS + 1
         self._stop_at = BootUs(now + (STOP_AGAIN_US if self._stops < STOPS else STOP_REST_US))
         self._exchange.ask(self._unit.ask("disarm"), now)
@@ -314,8 +326,9 @@ class MagstimStimulator:
 
     def _drop(self) -> None:
         """The unit is gone. An open block stays open: the guard settles it as unknown."""
-        self._up = False
+        self._up = self._probe_asked = False
         self._talk.give_up()
+        self._line.lost(self._shot)
         self._shot = None
         self._exchange.forget()
         self._end_arming(Outcome.UNKNOWN, "no answer")
@@ -340,7 +353,7 @@ class MagstimStimulator:
     def _is_lost(self, name: str, now: BootUs) -> bool:
         """A question without an answer; False when the unit counts as gone."""
         self._unanswered += 1
-        self._tell(LinkError(f"lost: no answer to {name}"))
+        self._tell_error(f"lost: no answer to {name}", now)
         if self._unanswered < SILENT_AFTER:
             return True
         self._line.down(f"device-silent: {SILENT_AFTER} questions without an answer")
@@ -370,7 +383,8 @@ class MagstimStimulator:
     def _device_status(self, asked_at: BootUs, train: bool | None) -> DeviceStatus:
         told, status = self._unit.told, self._status
         standby = self._phase is Status.STANDBY
-        if train or (train is None and self._began and self._shot is not None):
+        # What was triggered may still leave, whatever the unit shows meanwhile.
+        if train or (self._shot is not None and self._shot.sent_at is not None):
             state = DeviceState.FIRING
         elif standby:
             state = DeviceState.LATCHED if self._latch else DeviceState.IDLE
@@ -418,8 +432,9 @@ class MagstimStimulator:
 
     def _fire_answered(self, shot: Shot, reply: Reply | None) -> None:
         if reply is None:
-            self._tell(CommandEnded(shot.ticket, Outcome.UNKNOWN, "no answer"))
+            self._line.lost(shot)
         elif reply.answer is Answer.DONE:
+            shot.answered = True
             self._tell(CommandEnded(shot.ticket, Outcome.APPLIED, ""))
         else:
             self._refuse(shot, reply.answer.value)

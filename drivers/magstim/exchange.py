@@ -48,7 +48,8 @@ class Exchange:
         self._ask: Ask | None = None
         self._sent = b""  # what an echo would be; empty once an answer began
         self._garbage = 0
-        self._stale = False  # the answer to a question that was given up may still come
+        self._since = BootUs(0)  # when what is answered now was asked, at the earliest
+        self._given_up_at = BootUs(-ANSWER_WITHIN_US)  # of a question whose answer may still come
 
     @property
     def busy(self) -> bool:
@@ -67,7 +68,8 @@ class Exchange:
     def forget(self) -> None:
         """The port is another one now."""
         self._decoder = Decoder()
-        self._ask, self._sent, self._garbage, self._stale = None, b"", 0, False
+        self._ask, self._sent, self._garbage = None, b"", 0
+        self._given_up_at = BootUs(-ANSWER_WITHIN_US)
         self.noise = Noise.NONE
 
     def receive(self, data: bytes, now: BootUs) -> Answered | None:
@@ -77,18 +79,23 @@ class Exchange:
         reply = self._decoder.feed(data)
         # Zero bytes are what a unit sends when it is switched on.
         garbage = self._decoder.garbage - self._decoder.nuls
-        if garbage > self._garbage and self.noise is Noise.NONE and not self._stale:
+        is_late = now - self._given_up_at < ANSWER_WITHIN_US
+        if garbage > self._garbage and self.noise is Noise.NONE and not is_late:
             self.noise = Noise.GARBAGE
         self._garbage = garbage
         if ask is None or (reply is None and now - self.asked_at < ANSWER_WITHIN_US):
             return None
         self._decoder.give_up()
         self._garbage = self._decoder.garbage - self._decoder.nuls
-        self._ask, self._stale = None, False
-        return Answered(ask, reply, self.asked_at)
+        self._ask = None
+        return Answered(ask, reply, self._since)
 
     def _begin(self, ask: Ask, data: bytes, now: BootUs) -> None:
-        self._stale = self._stale or self._ask is not None
+        before = self._ask
+        if before is not None:
+            self._given_up_at = now
+        if before is None or before.row.letter != ask.row.letter:
+            self._since = now  # else the answer to the one before reads like its own
         self._ask, self._sent, self.asked_at = ask, data, now
         self._decoder.expect(ask.row)
         self._line.write(data)

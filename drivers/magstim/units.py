@@ -31,6 +31,9 @@ Talk = Generator[Ask, Reply | None, str]
 LEASE_US: Final = 950 * MS
 """Longest train that is handed over: nobody knows whether a unit ends one when it is disarmed."""
 
+TRAIN_ASKS: Final = 40
+"""Some 30 ms each: longer than any train that was handed over."""
+
 SINGLE_REST_US: Final = SECOND
 FIRMWARE_MAX: Final = 11
 """Newest that any public client claims to have met."""
@@ -283,10 +286,16 @@ class Rapid(_Common):
         self.polls = tuple(
             self.ask(name) for name in (alive, "get_rapid_parameters", alive, "get_temperature")
         )
-        reply = yield self.ask("get_rapid_parameters")
-        if reply is None or reply.answer is not Answer.DONE:
-            return _failed(reply, "the question for its parameters")
-        if int(reply.values["rapid_status"]) & RapidStatus.ENHANCED_POWER:
+        for _ in range(TRAIN_ASKS):
+            reply = yield self.ask("get_rapid_parameters")
+            if reply is None or reply.answer is not Answer.DONE:
+                return _failed(reply, "the question for its parameters")
+            rapid_status = int(reply.values["rapid_status"])
+            if not rapid_status & RapidStatus.TRAIN:
+                break
+        else:
+            return "still-firing: a train goes on, and disarming does not end it"
+        if rapid_status & RapidStatus.ENHANCED_POWER:
             failed = _failed((yield self.ask("enhanced_power_off")), "ending enhanced power")
             if failed:
                 return failed

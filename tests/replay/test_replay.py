@@ -14,8 +14,8 @@ from firmware_protocol import recording, traces
 from firmware_protocol.quantities import MS, SECOND
 from firmware_protocol.recording import Record
 from sim_device.faults import Rule
-from sim_device.settings import Settings
-from tests.conformance.conftest import DRIVERS, MSO, SITE, Bench
+from tests.conformance.conftest import SITE, Bench
+from tests.conformance.driver_rows import DRIVERS, MSO
 
 TRAIN = PulseBlock(1, MSO, 3, 200 * MS, 3, 20 * MS)
 SINGLE = PulseBlock(2, MSO, 1, 0, 1, 0)
@@ -25,7 +25,7 @@ class Recorded(Bench):
     """A bench of tmslink; its first driver's recording is `records`."""
 
     def __init__(self, seed: int = 1) -> None:
-        super().__init__(DRIVERS[0], seed, Settings(rise_us_per_pct=1_000))
+        super().__init__(DRIVERS[0], seed)
         self.records = self.lives[0]
 
     def played(self) -> Replayed:
@@ -166,7 +166,7 @@ def test_a_file_of_the_flight_recorder_has_no_calls_and_says_so() -> None:
     with pytest.raises(ValueError, match="not played"):
         replay(
             [record for record in bench.records if record.mark != recording.CALL],
-            lambda port: bench.row.driver(port, SITE),
+            lambda port: bench.row.family.driver(port, SITE),
             lambda *_: pytest.fail("there is no call"),
         )
 
