@@ -52,6 +52,7 @@ CAUSES: Final = (
     Cause("refused", "a step was answered with a refusal", "see its panel, switch it off and on"),
     Cause("no-answer", "it answered, and then did not", "see its cable; it is tried again"),
     Cause("still-armed", "it was told to disarm, and does not", "switch the unit off"),
+    Cause("still-firing", "a train goes on that disarming does not end", "wait for its end"),
     Cause("device-silent", "it answered, and falls silent", "see power and cable"),
     Cause("reconnecting", "an acknowledged latch is being released", "wait a second"),
 )

@@ -101,6 +101,7 @@ class TmslinkStimulator:
         self._tighten: int | None = None  # sequence number of a TIGHTEN under way
         self._events: list[DriverEvent] = []
         self._coil_type = 0
+        self._refusals = 0  # tickets of what was never sent; they count downwards
 
     def fileno(self) -> int:
         return -1 if self._port is None else self._port.fileno()
@@ -191,6 +192,11 @@ class TmslinkStimulator:
             self._write(self._link.tell(message))
 
     def _ask(self, message: wire.AnyMessage, now: BootUs) -> Ticket:
+        if not self._link.session:
+            self._refusals -= 1
+            refused = Ticket(self._refusals)
+            self._events.append(CommandEnded(refused, Outcome.REFUSED, "no unit answers"))
+            return refused
         sequence, data = self._link.ask(message, BootUs(now + REPLY_WITHIN_US))
         self._write(data)
         return Ticket(sequence)

@@ -534,6 +534,9 @@ def test_before_there_is_a_device_every_safe_verb_may_be_called(bench: MakeBench
     b.driver.acknowledge(b.now)
     b.driver.close()
     assert list(b.driver.poll(b.now)) == []
+    ticket = b.arm()
+    b.wait(CYCLE_US)
+    assert b.outcomes(ticket) == [Outcome.REFUSED]
     b.connected()
     b.driver.close()
     b.driver.close()
