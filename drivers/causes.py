@@ -54,6 +54,7 @@ CAUSES: Final = (
     Cause("still-armed", "it was told to disarm, and does not", "switch the unit off"),
     Cause("still-firing", "a train goes on that disarming does not end", "wait for its end"),
     Cause("device-silent", "it answered, and falls silent", "see power and cable"),
+    Cause("restarted", "it has lost what it was set to", "see its power; it is set anew by itself"),
     Cause("reconnecting", "an acknowledged latch is being released", "wait a second"),
 )
 _STEPS: Final = {cause.code: cause.step for cause in CAUSES}

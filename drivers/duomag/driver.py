@@ -113,6 +113,7 @@ class DuomagStimulator:
         self._lives = itertools.count(life)
         self._tickets = itertools.count(1)
         self._up = False
+        self._link_up: LinkUp | None = None  # as told last
         self._opened_at = self._heard_at = self._said_at = BootUs(0)
         self._heard_bytes = False
         self._status: Status | None = None
@@ -124,6 +125,7 @@ class DuomagStimulator:
         self._shot: Shot | None = None
         self._omitted = 0
         self._was_charged = self._ready = False  # at the intensity that is shown now
+        self._keeps_delay = True  # it shows the recharge delay that it was set to
         self._count = self._block_id = self._block_fired = 0
 
     @property
@@ -199,6 +201,12 @@ class DuomagStimulator:
 
     def acknowledge(self, now: BootUs) -> None:
         self._latch = ""
+        status, up = self._status, self._link_up
+        if self._up and status is not None and up is not None:
+            coil_type = self._coil_type(status)
+            if up.identity.coil_type != coil_type:  # a person has seen that it has another one
+                self._link_up = LinkUp(up.identity._replace(coil_type=coil_type), up.envelope)
+                self._tell(self._link_up)
 
     def fire(self, permit: Permit, now: BootUs) -> Ticket:
         permit.spend(now)
@@ -266,12 +274,14 @@ class DuomagStimulator:
         self._line.up()
         self._up = True
         self._was_charged = self._ready = False
+        self._keeps_delay = True
         self._omitted = status.omitted
         self._count = self._block_id = self._block_fired = 0
         life = next(self._lives) & 0xFFFF_FFFF
         identity = Identity("DuoMAG", "", "", life, self._coil_type(status))
         self._tell(Disarmed())
-        self._tell(LinkUp(identity, ENVELOPE.within(self._site)))
+        self._link_up = LinkUp(identity, ENVELOPE.within(self._site))
+        self._tell(self._link_up)
 
     def _is_disarmed(self, status: Status) -> bool:
         """Does it show both of what a new connection tells it?"""
@@ -300,6 +310,13 @@ class DuomagStimulator:
                 self._set(0, now)
             if not self._up:
                 return
+        keeps = status.recharge_delay.us == RECHARGE_DELAY_US
+        if not keeps and not self._keeps_delay:  # two records agree, as for ready
+            self._line.down("restarted: it has lost its recharge delay, so no pulse could be seen")
+            self._drop()
+            self._opened_at = now
+            return
+        self._keeps_delay = keeps
         moved = before is None or before.mso_pct != status.mso_pct
         shot = self._shot
         if shot is not None and shot.sent_at is not None:
@@ -357,8 +374,8 @@ class DuomagStimulator:
         why, status = shot.hindrance(now, self._permit_until), self._status
         if not why and (status is None or status.mso_pct != shot.block.mso.value):
             why = "changed: what the unit shows is not what was set"
-        if not why and not self._ready:
-            why = "not charged"
+        if not why and not (self._ready and self._keeps_delay):
+            why = "not charged" if self._keeps_delay else "changed: its recharge delay"
         if why:
             self._refuse(shot, why)
             return
@@ -384,7 +401,8 @@ class DuomagStimulator:
         elif now - shot.sent_at >= RECHARGE_DELAY_US:
             self._end(shot, 1, "no record came while it would have shown the pulse")
         elif now - shot.sent_at >= SEEN_WITHIN_US:
-            self._end(shot, 0, "no pulse was seen")
+            seen = 0 if self._keeps_delay else 1  # without the delay it would not have been seen
+            self._end(shot, seen, "no pulse was seen")
 
     def _end(self, shot: Shot, fired: int, why: str) -> None:
         self._shot = None

@@ -104,6 +104,7 @@ class MagproStimulator:
         self._lives = itertools.count(life)
         self._tickets = itertools.count(1)
         self._up = False
+        self._identity: Identity | None = None  # as told last
         self._connect_at = BootUs(0)
         self._heard_bytes = False  # since the attempt to connect began
         self._ask: Ask | None = None
@@ -210,6 +211,12 @@ class MagproStimulator:
 
     def acknowledge(self, now: BootUs) -> None:
         self._latch, self._stop_at = "", None
+        status, identity = self._unit.status, self._identity
+        if self._up and status is not None and identity is not None:
+            if identity.coil_type != status.coil_type:  # a person has seen that it has another one
+                self._identity = identity._replace(coil_type=status.coil_type)
+                self._tell(LinkUp(self._identity, self._unit.envelope.within(self._site)))
+            self._tell_status(now)  # it is not asked before it shows that it is not latched
 
     def fire(self, permit: Permit, now: BootUs) -> Ticket:
         permit.spend(now)
@@ -335,7 +342,7 @@ class MagproStimulator:
         self._count = self._block_id = self._block_fired = 0
         status = self._unit.status
         assert status is not None  # the conversation saw one
-        identity = Identity(
+        self._identity = Identity(
             model=f"MagPro {'R30' if self.info.name == 'magpro-r30' else 'X100'}",
             serial=str(self._unit.serial),
             firmware="",
@@ -343,7 +350,7 @@ class MagproStimulator:
             coil_type=status.coil_type,
         )
         self._tell(Disarmed())
-        self._tell(LinkUp(identity, self._unit.envelope.within(self._site)))
+        self._tell(LinkUp(self._identity, self._unit.envelope.within(self._site)))
 
     def _forget(self) -> None:
         """Nothing that was under way on the port before counts any more."""

@@ -62,6 +62,9 @@ QUIET_US: Final = 60 * MS
 SEEN_AFTER_US: Final = 40 * MS
 """A status that was asked for so long after the trigger shows whether a pulse has left."""
 
+UNSEEN_AFTER_US: Final = 200 * MS
+"""A train whose end no answer shows counts as fired so long after it."""
+
 SILENT_AFTER: Final = 3  # questions without an answer, one after another
 STOP_AGAIN_US: Final = 40 * MS
 STOPS: Final = 5
@@ -110,6 +113,7 @@ class MagstimStimulator:
         self._tickets = itertools.count(1)
         self._turn = 0  # of the polls
         self._up = False
+        self._identity: Identity | None = None  # as told last
         self._connect_at = BootUs(0)
         self._unanswered = 0
         self._error_at = BootUs(0)  # when one was last told
@@ -123,6 +127,7 @@ class MagstimStimulator:
         self._shot: Shot | None = None
         self._began = False  # the train of the shot was seen running
         self._phase = self._status = Status(0)
+        self._status_at = BootUs(0)
         self._count = self._block_id = self._block_fired = 0
 
     @property
@@ -167,7 +172,7 @@ class MagstimStimulator:
         if not self._up or self._exchange.busy:
             return
         wake_at = self.wake_at
-        if self._stops:
+        if self._stops and self._phase is not Status.STANDBY:
             self._make_safe(now)
         elif self._talk.next is not None:
             self._exchange.ask(self._talk.speak(), now)
@@ -203,6 +208,9 @@ class MagstimStimulator:
 
     def acknowledge(self, now: BootUs) -> None:
         self._latch, self._stops = "", 0
+        if self._up:  # it is not asked again before it shows that it is not latched
+            self._tell_coil()
+            self._tell(self._device_status(self._status_at, None))
 
     def fire(self, permit: Permit, now: BootUs) -> Ticket:
         permit.spend(now)
@@ -314,7 +322,7 @@ class MagstimStimulator:
         self._line.up()
         self._up, self._unanswered, self._stops = True, 0, 0
         self._count = self._block_id = self._block_fired = 0
-        identity = Identity(
+        self._identity = Identity(
             model=self._unit.model,
             serial="",  # there is none on the wire
             firmware=self._unit.firmware,
@@ -322,7 +330,13 @@ class MagstimStimulator:
             coil_type=self._coil_type,
         )
         self._tell(Disarmed())
-        self._tell(LinkUp(identity, self._unit.envelope.within(self._site)))
+        self._tell(LinkUp(self._identity, self._unit.envelope.within(self._site)))
+
+    def _tell_coil(self) -> None:
+        """A person has seen that it has another one, or has one now."""
+        if self._identity is not None and self._identity.coil_type != self._coil_type:
+            self._identity = self._identity._replace(coil_type=self._coil_type)
+            self._tell(LinkUp(self._identity, self._unit.envelope.within(self._site)))
 
     def _drop(self) -> None:
         """The unit is gone. An open block stays open: the guard settles it as unknown."""
@@ -367,7 +381,8 @@ class MagstimStimulator:
 
     def _note_status(self, reply: Reply, status: Status, asked_at: BootUs, now: BootUs) -> None:
         before, self._status, self._phase = self._phase, status, status & PHASES
-        if self._phase is Status.STANDBY:
+        self._status_at = asked_at
+        if self._phase is Status.STANDBY and self._shot is None:
             self._stops = 0
         if not self._up:
             return
@@ -456,8 +471,10 @@ class MagstimStimulator:
             self._end(shot, 0 if ready else 1, "no pulse was seen" if ready else "complete")
         elif train:
             self._began = True
-        elif train is None:
+        elif train is None and asked_at < shot.end_at + UNSEEN_AFTER_US:
             return  # this answer does not tell
+        elif train is None:
+            self._end(shot, shot.block.pulses, "its end was not seen")
         elif not self._began and ready and asked_at < shot.end_at + TRAIN_REST_US // 2:
             self._end(shot, 0, "the train did not begin")  # it could not be ready again yet
         elif asked_at >= shot.end_at:

@@ -1,0 +1,192 @@
+"""Storms of faults on the stimulators that laboratories own, judged by the truth alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import pytest
+
+from drivers.duomag.driver import DuomagStimulator
+from drivers.magpro.driver import FIRE, MagproStimulator
+from drivers.magstim.driver import MagstimStimulator
+from firmware_protocol.magpro.framing import frame_of
+from firmware_protocol.quantities import MS, SECOND
+from sim_device.faults import Rule
+from sim_device.physics import stored_energy_j
+from tests.world.family_rig import CASES, Case, FamilyRig
+from tests.world.family_story import Storm, evidence_of, tell_family
+from tests.world.odometer import TOTAL
+from tests.world.oracles_family import FAMILY_ORACLES, judge_family
+from tests.world.rig import START
+
+M200_CASE, RAPID_CASE, X100_CASE, BURST_CASE, DUOMAG_CASE = CASES
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_story_of_a_family_breaks_a_rule_and_every_story_ends_well(seed: int) -> None:
+    told = tell_family(seed)
+    assert not told.wrong, told.story()
+    TOTAL.bench_us += told.simulated_us - START
+    TOTAL.faults += told.faults
+
+
+def test_the_same_seed_gives_the_same_story() -> None:
+    assert tell_family(4).trace == tell_family(4).trace
+
+
+# -- what storms have found ------------------------------------------------------------------
+
+
+def began(case: Case) -> FamilyRig:
+    """A session of which a few pulses have left."""
+    rig = FamilyRig(case)
+    rig.run_until(lambda: bool(rig.pulses), 10 * SECOND)
+    return rig
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_after_stop_and_acknowledgement_the_next_session_runs(case: Case) -> None:
+    """A defect once: a unit that showed its latch was asked no more, and so showed it for ever."""
+    rig = began(case)
+    rig.stop()
+    rig.run(2 * SECOND)
+    assert rig.is_safe
+    before = len(rig.pulses)
+    rig.acknowledges = True
+    rig.run_until(lambda: len(rig.pulses) > before, 10 * SECOND)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_unit_that_was_found_without_a_coil_can_be_used_once_it_has_one(case: Case) -> None:
+    """A defect once: the coil of the connection was compared with for ever."""
+    rig = FamilyRig(case, rules=[Rule("coil_unplugged", for_us=3 * SECOND)])
+    rig.acknowledges = True
+    rig.run(2 * SECOND)
+    assert rig.guard.device.identity is not None
+    assert rig.guard.device.identity.coil_type == 0
+    rig.run_until(lambda: bool(rig.pulses), 15 * SECOND)
+
+
+@pytest.mark.parametrize("cut_ms", [5, 30, 400, 2_000])
+def test_a_train_that_goes_on_behind_a_disarm_counts_in_full(cut_ms: int) -> None:
+    """A defect once: the unit showed STANDBY, its train went on, and none of it counted."""
+    rig = began(RAPID_CASE)
+    rig.to_host.cut = cut_ms != 5
+    rig.run(cut_ms * MS)
+    rig.stop()
+    rig.to_host.cut = False
+    rig.run(3 * SECOND)
+    assert len(rig.pulses) == 10
+    assert rig.service.counted == 10
+    rig.acknowledges = True
+    rig.run_until(lambda: len(rig.pulses) > 10, 12 * SECOND)
+
+
+def test_a_duomag_that_lost_its_settings_fires_nothing_that_nobody_could_see() -> None:
+    """A defect once: switched off for half a second, it forgot the delay that shows each pulse."""
+    rig = began(DUOMAG_CASE)
+    rig.firmware.faults.add_from_now(Rule("reboot", 400), rig.clock.device(rig.now))
+    rig.acknowledges = True
+    rig.run(20 * SECOND)
+    assert len(rig.pulses) > 2
+    assert rig.service.counted >= len(rig.pulses)
+
+
+# -- the judges themselves -------------------------------------------------------------------
+
+
+def strong(monkeypatch: pytest.MonkeyPatch) -> FamilyRig:
+    """A unit that gives more than is set."""
+    monkeypatch.setattr("sim_device.unit.stored_energy_j", lambda mso: 1.1 * stored_energy_j(mso))
+    return began(M200_CASE)
+
+
+def twice(monkeypatch: pytest.MonkeyPatch) -> FamilyRig:
+    """A driver that sends its trigger twice."""
+    right = MagproStimulator._trigger
+
+    def trigger(self: MagproStimulator, *args: Any) -> None:
+        right(self, *args)
+        self._line.write(frame_of(FIRE.message))
+
+    monkeypatch.setattr(MagproStimulator, "_trigger", trigger)
+    rig = began(X100_CASE)
+    rig.run(SECOND)
+    return rig
+
+
+def uncounted(monkeypatch: pytest.MonkeyPatch) -> FamilyRig:
+    """A driver that takes back what it fired."""
+    monkeypatch.setattr(
+        MagstimStimulator, "_settle", lambda self, shot, *_: self._end(shot, 0, "no pulse was seen")
+    )
+    rig = began(RAPID_CASE)
+    rig.run(SECOND)
+    return rig
+
+
+def stop_ignored(monkeypatch: pytest.MonkeyPatch) -> FamilyRig:
+    """A driver that keeps what waits for its instant, and asks for no permit."""
+    rig = began(DUOMAG_CASE)
+    monkeypatch.setattr(DuomagStimulator, "stop", lambda *_: None)
+    monkeypatch.setattr(DuomagStimulator, "disarm", lambda *_: None)
+    monkeypatch.setattr("drivers.line.Shot.hindrance", lambda *_: "")
+
+    def is_soon() -> bool:
+        wake_at = rig.driver.wake_at
+        return wake_at is not None and wake_at - rig.now < 30 * MS
+
+    rig.run_until(is_soon, 10 * SECOND)
+    rig.stop()
+    rig.run(SECOND)
+    return rig
+
+
+def hasty(monkeypatch: pytest.MonkeyPatch) -> FamilyRig:
+    """A driver whose every second trigger comes 15 ms too soon."""
+    right = MagproStimulator.fire
+
+    def fire(self: MagproStimulator, *args: Any) -> Any:
+        ticket = right(self, *args)
+        if self._shot is not None and self._shot.block.block_id % 2:
+            self._shot.send_at -= 15 * MS  # type: ignore[assignment]
+        return ticket
+
+    monkeypatch.setattr(MagproStimulator, "fire", fire)
+    rig = began(BURST_CASE)
+    rig.run(SECOND)
+    return rig
+
+
+def latched_for_ever(monkeypatch: pytest.MonkeyPatch) -> FamilyRig:
+    """A driver that does not tell that its latch is gone."""
+    monkeypatch.setattr(MagproStimulator, "_tell_status", lambda *_: None)
+    rig = FamilyRig(X100_CASE)
+    rig.run(3 * SECOND)
+    return rig
+
+
+DEFECTS: Final[dict[str, Callable[[pytest.MonkeyPatch], FamilyRig]]] = {
+    "strength": strong,
+    "granted": twice,
+    "counted": uncounted,
+    "permitted": stop_ignored,
+    "pace": hasty,
+    "usable": latched_for_ever,
+}
+
+
+@pytest.mark.parametrize("judge", FAMILY_ORACLES)
+def test_every_judge_of_families_sees_a_planted_defect(
+    judge: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = DEFECTS[judge](monkeypatch)
+    assert judge in judge_family(evidence_of(rig, Storm(rig, 0), START))
+
+
+def test_no_judge_of_families_sees_anything_where_nothing_is_wrong() -> None:
+    for case in CASES:
+        rig = began(case)
+        rig.run(SECOND)
+        assert judge_family(evidence_of(rig, Storm(rig, 0), START)) == {}, case.name
