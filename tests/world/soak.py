@@ -1,4 +1,5 @@
-"""`make soak MINUTES=n`: fresh seeds on every core for so long, then the kill matrix.
+"""`make soak MINUTES=n`: fresh seeds on every core for so long, on tmslink and on
+the stimulators of laboratories in turn; then the kill matrix.
 
 Prints what was simulated and injected. Exit status 1 when a judge found anything, when a planted
 defect lived, or when a judge saw none of them.
@@ -16,7 +17,9 @@ import time
 from typing import Any
 
 from tests.world.defects import blind, matrix, matrix_text
+from tests.world.family_story import tell_family
 from tests.world.odometer import Odometer
+from tests.world.rig import START
 from tests.world.story import tell
 
 
@@ -76,7 +79,11 @@ def _work(seed: int, step: int, for_s: float, results: Any) -> None:
         one = Odometer()
         result = tell(seed)
         one.add(result)
-        results.put((one.as_table(), result.story() if result.wrong else ""))
+        told = tell_family(seed)
+        one.bench_us += told.simulated_us - START
+        one.faults += told.faults
+        wrong = [each.story() for each in (result, told) if each.wrong]
+        results.put((one.as_table(), "\n\n".join(wrong)))
         seed += step
 
 
