@@ -100,8 +100,7 @@ class TmslinkStimulator:
         self._why_down = ""
         self._tighten: int | None = None  # sequence number of a TIGHTEN under way
         self._events: list[DriverEvent] = []
-        self._coil_type = 0
-        self._refusals = 0  # tickets of what was never sent; they count downwards
+        self._coil_type = self._refusals = 0  # tickets of what was never sent count downwards
 
     def fileno(self) -> int:
         return -1 if self._port is None else self._port.fileno()
@@ -194,9 +193,9 @@ class TmslinkStimulator:
     def _ask(self, message: wire.AnyMessage, now: BootUs) -> Ticket:
         if not self._link.session:
             self._refusals -= 1
-            refused = Ticket(self._refusals)
-            self._events.append(CommandEnded(refused, Outcome.REFUSED, "no unit answers"))
-            return refused
+            why = (Outcome.REFUSED, "no unit answers")
+            self._events.append(CommandEnded(Ticket(self._refusals), *why))
+            return Ticket(self._refusals)
         sequence, data = self._link.ask(message, BootUs(now + REPLY_WITHIN_US))
         self._write(data)
         return Ticket(sequence)

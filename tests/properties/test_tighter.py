@@ -205,7 +205,7 @@ def test_a_tighter_limit_admits_no_block_that_a_looser_one_refuses() -> None:
         assert before <= after, (name, before - after)
         seen.update(after or {"permitted"})
     assert {row.code for row in GATE} < {*seen}
-    assert seen["permitted"] > 100
+    assert seen["permitted"] > 50
 
 
 def test_a_block_is_admitted_when_every_rule_alone_admits_it_and_only_then() -> None:
