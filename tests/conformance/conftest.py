@@ -38,6 +38,7 @@ from sim_device.device import DeviceClock
 from sim_device.world import VirtualPort, Wire
 from tests.conformance.driver_rows import BLOCKS, DRIVERS, MSO, PERMIT_US, SINGLE, Row
 from tests.fakes.recorded import recorded, replayed
+from tests.world.odometer import TOTAL
 from tmsctl.safety.dose import PulseTimes
 from tmsctl.safety.facts import Request
 from tmsctl.safety.machine import Armed
@@ -107,6 +108,7 @@ class Bench:
     def silence(self, duration_us: int) -> None:
         """The host listens, but does not beat."""
         end = self.now + duration_us
+        TOTAL.bench_us += duration_us
         while (at := self.driver.wake_at) is not None and at <= end:
             self.port.advance(max(at, self.port.now_us), self._listen)
             self._listen(max(at, self.now))

@@ -18,7 +18,7 @@ class Odometer:
 
     seeds: int = 0
     simulated_us: int = 0  # in stories
-    bench_us: int = 0  # on the rig and the device alone
+    bench_us: int = 0  # on the rig, of a driver with its device, of the device alone
     pulses: int = 0
     sessions: int = 0
     violations: int = 0
