@@ -46,6 +46,8 @@ from tmsctl.safety.permit import mint
 from tmsctl.safety.rules import PERMIT
 
 START = BootUs(1_000 * SECOND)
+REPLAYED_MAX = 4
+"""Benches of one test that are played again; a test with more of them makes all alike."""
 CYCLE_US = 10 * MS
 SITE = Envelope(60, 10_000, 1_000, 60_000_000, 410, (), 0)
 OFF = (DeviceState.IDLE, DeviceState.LATCHED)
@@ -467,5 +469,5 @@ def bench(request: pytest.FixtureRequest) -> Iterator[MakeBench]:
     yield make
     for one in make.made:
         one.judge()
-    differs = [again.differs for one in make.made for again in one.replayed()]
+    differs = [again.differs for one in make.made[:REPLAYED_MAX] for again in one.replayed()]
     assert [how for how in differs if how] == []

@@ -13,7 +13,7 @@ import pytest
 from tests.world.odometer import TOTAL
 from tests.world.story import Spec, tell
 
-SEEDS: Final = 26
+SEEDS: Final = 25
 
 ROOT: Final = Path(__file__).parents[2]
 
@@ -30,7 +30,7 @@ def test_no_story_breaks_a_limit_and_every_story_ends_well(
     assert not result.wrong, result.story()
 
 
-@pytest.mark.parametrize("seed", range(5_000, 5_003))
+@pytest.mark.parametrize("seed", range(5_000, 5_002))
 def test_without_faults_everything_legal_happens_on_time(seed: int) -> None:
     result = tell(seed, Spec(kinds=()))
     TOTAL.add(result)
