@@ -147,6 +147,7 @@ class DeviceStatus(NamedTuple):
     block_id: int
     block_fired: int
     coil_type: int
+    made_by: BootUs = BootUs(0)  # it was made no later, by the device's clock; 0: not known
 
 
 class PulseSeen(NamedTuple):

@@ -90,9 +90,7 @@ class TmslinkStimulator:
         self._up = False
         self._identity: wire.Identity | None = None
         self._device_time = DeviceUs(0)  # newest that the device told; echoed as proof of life
-        self._heard_at = BootUs(0)
-        self._try_at = BootUs(0)
-        self._hello_at = BootUs(0)
+        self._heard_at = self._try_at = self._hello_at = BootUs(0)
         self._nonce = 0
         self._ear = Ear()
         self._seen = LinkCounters()  # what the link had seen when the newest HELLO was sent
@@ -193,9 +191,9 @@ class TmslinkStimulator:
     def _ask(self, message: wire.AnyMessage, now: BootUs) -> Ticket:
         if not self._link.session:
             self._refusals -= 1
-            why = (Outcome.REFUSED, "no unit answers")
-            self._events.append(CommandEnded(Ticket(self._refusals), *why))
-            return Ticket(self._refusals)
+            refused = Ticket(self._refusals)
+            self._events.append(CommandEnded(refused, Outcome.REFUSED, "no unit answers"))
+            return refused
         sequence, data = self._link.ask(message, BootUs(now + REPLY_WITHIN_US))
         self._write(data)
         return Ticket(sequence)
@@ -396,5 +394,6 @@ class TmslinkStimulator:
                 lease_id,
                 lease_fired,
                 coil_type,
+                BootUs(self._clock.host(DeviceUs(device_us)) + (self._clock.error_us or 0)),
             )
         )

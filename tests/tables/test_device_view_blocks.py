@@ -16,8 +16,9 @@ from drivers.contract import (
     Ticket,
 )
 from firmware_protocol.quantities import MS, SECOND, BootUs
-from tests.fakes.stimulator import START, block, opened, playback
+from tests.fakes.stimulator import START, STATUS, block, opened, playback
 from tests.tables.test_device_view import View, under_way
+from tmsctl.safety.facts import CounterRange
 
 FIRE_TICKET = Ticket(1)
 
@@ -68,6 +69,26 @@ def test_without_a_lost_frame_the_first_report_that_counts_two_names_a_stranger(
     seen = under_way(block(4, 1))
     seen.pulse(1, 42)
     assert seen.view.strangers == 1
+
+
+@pytest.mark.parametrize(
+    ("later_ms", "high"),
+    [(0, 41), (37, 41), (38, 42), (40, 42), (41, 42), (-500, 41)],  # 2 ms: error of the clocks
+)
+def test_what_was_due_when_a_status_was_made_may_be_counted_by_it(later_ms: int, high: int) -> None:
+    """The clock is read before the port; who loses the processor in between is told of later."""
+    seen = under_way(block(4, 1))  # the second pulse is due after 100 ms
+    read_at = START + 60 * MS
+    made_by = BootUs(read_at + later_ms * MS)
+    seen.note(STATUS._replace(asked_at=START, pulse_count=40, made_by=made_by), read_at)
+    assert seen.view.counter_range(seen.play) == CounterRange(40, high)
+
+
+def test_a_status_says_no_more_than_40_ms_of_when_it_was_read() -> None:
+    seen = under_way(block(4, 1))
+    made_by = BootUs(START + 400 * MS)
+    seen.note(STATUS._replace(asked_at=START, pulse_count=40, made_by=made_by), START + 50 * MS)
+    assert seen.view.counter_range(seen.play) == CounterRange(40, 41)
 
 
 def test_a_place_that_does_not_rise_is_a_strangers() -> None:

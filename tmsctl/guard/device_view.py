@@ -156,7 +156,8 @@ class DeviceView:
     def note(self, event: DriverEvent, play: Playback | None, now: BootUs) -> None:
         match event:
             case DeviceStatus():
-                self._heard_at = now
+                # Who loses the processor between clock and port reads what was made meanwhile.
+                self._heard_at = max(now, min(event.made_by, BootUs(now + READ_LATE_MAX_US)))
                 if now < event.asked_at <= now + READ_LATE_MAX_US:
                     event = event._replace(asked_at=now)
                 self._note_status(event, play)
