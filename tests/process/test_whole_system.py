@@ -365,6 +365,16 @@ def station_that_dies(whole: System) -> int:
 
 
 def test_a_line_at_the_station_is_a_sign_that_the_guard_hears(one: System) -> None:
+    for _ in range(3):  # a busy machine may trip the guard before the line is written
+        if a_line_is_heard(one):
+            return
+        one.call("session.stop")  # the one that was tripped is still open
+        one.make_disarmed()
+    pytest.fail("the station ended by itself three times")
+
+
+def a_line_is_heard(one: System) -> bool:
+    """False when the session ended before anybody could write a line."""
     one.checks_of_the_day()
     words = start_words("ctbs600", "25", one.new_patient())
     with subprocess.Popen(
@@ -377,13 +387,18 @@ def test_a_line_at_the_station_is_a_sign_that_the_guard_hears(one: System) -> No
             session = one.status()["session"]
             return 0.0 if session is None else float(session["presence_s"] or 0)
 
-        until(lambda: since_s() > 1.5, "the start was the newest sign")
+        until(lambda: station.poll() is not None or since_s() > 1.5, "the start was a sign")
+        if station.poll() is not None:
+            return False
         station.stdin.write(b"here\n")
         station.stdin.flush()
-        until(lambda: since_s() < 1.5, "the line is the newest sign")
+        until(lambda: station.poll() is not None or since_s() < 1.5, "the line is a newer one")
+        if station.poll() is not None:
+            return False
         station.send_signal(signal.SIGINT)
         assert station.wait(DEADLINE_S) == 8
     one.until_disarmed("safe")
+    return True
 
 
 def test_a_station_that_dies_pauses_the_session_and_who_resumes_adopts_it(one: System) -> None:

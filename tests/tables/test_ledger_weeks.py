@@ -400,7 +400,7 @@ def test_twice_a_day_for_three_weeks_is_admitted_on_the_minute() -> None:
         assert len(place.begun) == 27  # nine sessions in any seven days
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=EVERYTHING)
+@settings(max_examples=8, deadline=None, suppress_health_check=EVERYTHING)
 @given(caps=st.sampled_from(CAPS), acts=st.lists(ANYTHING, min_size=10, max_size=25))
 def test_whatever_is_done_to_clocks_no_window_holds_more_and_no_gap_is_shorter(
     caps: tuple[int, int], acts: list[tuple[object, ...]]
@@ -412,7 +412,7 @@ def test_whatever_is_done_to_clocks_no_window_holds_more_and_no_gap_is_shorter(
         place.check()
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=EVERYTHING)
+@settings(max_examples=6, deadline=None, suppress_health_check=EVERYTHING)
 @given(caps=st.sampled_from(CAPS), acts=st.lists(HONEST, min_size=10, max_size=25))
 def test_with_clocks_that_are_right_nothing_is_refused_that_the_truth_allows(
     caps: tuple[int, int], acts: list[tuple[object, ...]]
