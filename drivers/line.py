@@ -1,27 +1,13 @@
-"""What the drivers of plain serial devices share: the port, its losses, and a pulse in time."""
+"""What the drivers of plain serial devices share: the port, its losses, and who may be on it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from drivers.causes import with_step
-from drivers.contract import (
-    CommandEnded,
-    DriverEvent,
-    Envelope,
-    LinkDown,
-    Outcome,
-    Permit,
-    PulseBlock,
-    Ticket,
-    Transport,
-)
-from firmware_protocol.quantities import MS, BootUs, PercentMso
-
-LATE_MAX_US: Final = 5 * MS
-"""A trigger that comes later than this is left out: a late pulse is never caught up."""
+from drivers.contract import DriverEvent, LinkDown, Transport
+from firmware_protocol.quantities import MS, BootUs
 
 LISTEN_US: Final = 150 * MS
 """Nothing is sent on a port just opened before it was quiet for so long. A DuoMAG, which tells its
@@ -63,18 +49,13 @@ class Ear:
         return "unasked: bytes come before anything is asked; is it a DuoMAG"
 
 
-def above_ceiling(mso: PercentMso, site: Envelope) -> str:
-    """Why it must not be armed so high, on a device that cannot be told; empty when it may."""
-    highest = site.mso_max_pct
-    return "" if mso.value <= highest else f"{mso} is above the ceiling of this place, {highest}"
-
-
 class Line:
     """One port that comes and goes, and the events for the next `poll`."""
 
     def __init__(self, open_port: Callable[[], Transport], retry_us: int) -> None:
         self.events: list[DriverEvent] = []
         self.port: Transport | None = None
+        self.is_new = False  # the newest `receive` was the first on a port just opened
         self._open_port, self._retry_us = open_port, retry_us
         self._try_at = BootUs(0)
         self._why_down = ""
@@ -97,6 +78,13 @@ class Line:
                 self.ear.opened(now)
                 self._written = b""
         return self.port is not None
+
+    def receive(self, now: BootUs) -> bytes | None:
+        """All that has arrived; None while there is no port."""
+        was_open = self.port is not None
+        data = self.read() if self.open(now) else None
+        self.is_new = data is not None and not was_open
+        return data
 
     def read(self) -> bytes | None:
         """All that has arrived; None when the port has just been lost, or is closed."""
@@ -145,13 +133,6 @@ class Line:
         events, self.events = self.events, []
         return events
 
-    def lost(self, shot: Shot | None) -> None:
-        """Nobody will hear how this was answered: its ticket ends, if it has not."""
-        if shot is not None and not shot.answered:
-            shot.answered = True
-            outcome = Outcome.REFUSED if shot.sent_at is None else Outcome.UNKNOWN
-            self.events.append(CommandEnded(shot.ticket, outcome, "no answer"))
-
     def _look_for_echo(self, data: bytes) -> None:
         """Is it, in whatever pieces, what was written last?"""
         written = self._written
@@ -164,38 +145,3 @@ class Line:
     def _lose(self, error: OSError) -> None:
         self.close()
         self.down(f"port-lost: {error.strerror or error}")
-
-
-@dataclass(slots=True)
-class Shot:
-    """A block that was handed to the driver and is not over. The host triggers it in time."""
-
-    permit: Permit
-    ticket: Ticket
-    send_at: BootUs
-    start_at: BootUs  # of its first pulse, as far as we know
-    sent_at: BootUs | None = None
-    answered: bool = False  # its ticket has ended
-
-    @property
-    def block(self) -> PulseBlock:
-        return self.permit.block
-
-    @property
-    def end_at(self) -> BootUs:
-        """Of its last pulse."""
-        return BootUs(self.start_at + self.block.span_us)
-
-    def due_by(self, at: BootUs) -> int:
-        """Pulses that can have left by then, at most."""
-        return sum(self.start_at + self.block.offset_us(n) <= at for n in range(self.block.pulses))
-
-    def hindrance(self, now: BootUs, permit_until: BootUs) -> str:
-        """Why it must not be triggered now; empty when it may."""
-        if now - self.send_at > LATE_MAX_US:
-            return f"late: the trigger came {now - self.send_at} us too late"
-        if now > permit_until:
-            return "no-permit: no beat permits a pulse now"
-        if self.end_at > self.permit.expires_at:
-            return "expired: the permit ends before the block"
-        return ""

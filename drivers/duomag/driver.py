@@ -8,33 +8,25 @@ sets the recharge delay so that no record can miss that. Every pulse is triggere
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from drivers.account import Account, Shot
 from drivers.contract import (
-    BlockEnded,
-    CommandEnded,
-    DeviceState,
-    DeviceStatus,
-    Disarmed,
     DriverEvent,
     DriverInfo,
     Envelope,
-    Identity,
     LinkError,
-    LinkUp,
     Maturity,
     Outcome,
     Permit,
     PulseBlock,
-    PulseSeen,
     Shape,
     StopClass,
     Ticket,
     Transport,
 )
-from drivers.line import ECHO, Line, Shot, above_ceiling
+from drivers.line import ECHO, Line
 from drivers.options import Option, Options, OptionTable
 from firmware_protocol.duomag.framing import StatusDecoder, encode
 from firmware_protocol.duomag.messages import (
@@ -45,7 +37,7 @@ from firmware_protocol.duomag.messages import (
     delay_commands,
     delay_of,
 )
-from firmware_protocol.quantities import MS, SECOND, BootUs, DeviceUs, PercentMso
+from firmware_protocol.quantities import MS, SECOND, BootUs, PercentMso
 
 RECHARGE_DELAY_US: Final = 200 * MS
 """The unit begins to recharge so long after a pulse: several records show it uncharged."""
@@ -104,62 +96,50 @@ class DuomagStimulator:
 
         ValueError when the options cannot be so.
         """
-        self._site = site
         self._adc_at_0c, self._adc_per_100c = options["adc_at_0c"], options["adc_per_100c"]
         if self._adc_per_100c == 0:
             raise ValueError("device.options.adc_per_100c is 0: a thermometer must move")
         self._line = Line(open_port, INFO.hello_after_us)
+        self._account = Account(self._line, site, life)
         self._decoder = StatusDecoder()
-        self._lives = itertools.count(life)
-        self._tickets = itertools.count(1)
         self._up = False
-        self._link_up: LinkUp | None = None  # as told last
         self._opened_at = self._heard_at = self._said_at = BootUs(0)
         self._heard_bytes = False
         self._status: Status | None = None
         self._mso = 0  # what it was told last
-        self._arm_ticket: Ticket | None = None
         self._arm_at = BootUs(0)
-        self._latch = ""
         self._permit_until = BootUs(0)
-        self._shot: Shot | None = None
         self._omitted = 0
         self._was_charged = self._ready = False  # at the intensity that is shown now
         self._keeps_delay = True  # it shows the recharge delay that it was set to
-        self._count = self._block_id = self._block_fired = 0
 
     @property
     def wake_at(self) -> BootUs | None:
-        shot = self._shot
-        return None if shot is None or shot.sent_at is not None else shot.send_at
+        return self._account.wake_at
 
     def fileno(self) -> int:
         return self._line.fileno()
 
     def poll(self, now: BootUs) -> Sequence[DriverEvent]:
-        was_open = self._line.port is not None
-        if not was_open:
+        data = self._line.receive(now)
+        if data is None or self._line.is_new:
             self._drop()  # also where it was lost in a write
-        if not self._line.open(now):
+        if data is None:
             return self._line.taken()
-        if not was_open:
+        if self._line.is_new:
             self._decoder = StatusDecoder()
             self._opened_at = self._heard_at = now
             self._heard_bytes = False
             self._set(0, now)
-        data = self._line.read()
-        if data is None:
-            self._drop()
-            return self._line.taken()
         self._heard_bytes |= bool(data)
         for item in self._decoder.feed(data):
             if isinstance(item, Status):
                 self._note(item, now)
             elif self._up:
-                self._tell(LinkError(f"garbage: {item.why}"))
+                self._account.tell(LinkError(f"garbage: {item.why}"))
         self._look_at_time(now)
-        shot = self._shot
-        if shot is not None and shot.sent_at is None and now >= shot.send_at:
+        shot, wake_at = self._account.shot, self.wake_at
+        if shot is not None and wake_at is not None and now >= wake_at:
             self._trigger(shot, now)
         return self._line.taken()
 
@@ -167,56 +147,41 @@ class DuomagStimulator:
         self._permit_until = permit_until
         status = self._status
         wrong = status is not None and status.mso_pct != self._mso
-        awaited = self._arm_ticket is not None or self._mso == 0
+        awaited = self._account.is_arming or self._mso == 0
         if self._up and wrong and awaited and now - self._said_at >= SET_AGAIN_US:
             self._set(self._mso, now)
 
     # -- verbs -------------------------------------------------------------------------------
 
     def arm(self, mso: PercentMso, shape: Shape, now: BootUs) -> Ticket:
-        ticket = Ticket(next(self._tickets))
-        why = self._latch or ("" if self._up else "no unit answers")
-        if not why and (self._arm_ticket is not None or self._shot is not None):
-            why = "another command is under way"
-        why = why or above_ceiling(mso, self._site)
+        why = self._occupied() or self._account.above_ceiling(mso)
         if not why and self._status is not None and self._status.faults:
             why = ", ".join(self._status.faults).replace("_", " ")
         if why:
-            self._tell(CommandEnded(ticket, Outcome.REFUSED, why))
-            return ticket
-        self._arm_ticket, self._arm_at = ticket, now
+            return self._account.refused(why)
+        self._arm_at = now
         self._set(mso.value, now)
-        return ticket
+        return self._account.arming()
 
     def disarm(self, now: BootUs) -> None:
-        if self._shot is not None and self._shot.sent_at is None:
-            self._refuse(self._shot, "stopped")
-        self._end_arming(Outcome.UNKNOWN, "stopped")
+        self._account.refuse_waiting("stopped")
+        self._account.end_arming(Outcome.UNKNOWN, "stopped")
         if self._mso or now - self._said_at >= SET_AGAIN_US:
             self._set(0, now)
 
     def stop(self, now: BootUs) -> None:
-        self._latch = self._latch or "host stop"
+        self._account.latch = self._account.latch or "host stop"
         self.disarm(now)
 
     def acknowledge(self, now: BootUs) -> None:
-        self._latch = ""
-        status, up = self._status, self._link_up
-        if self._up and status is not None and up is not None:
-            coil_type = self._coil_type(status)
-            if up.identity.coil_type != coil_type:  # a person has seen that it has another one
-                self._link_up = LinkUp(up.identity._replace(coil_type=coil_type), up.envelope)
-                self._tell(self._link_up)
+        self._account.latch = ""
+        if self._up and self._status is not None:
+            self._account.coil_accepted(ENVELOPE, self._coil_type(self._status))
 
     def fire(self, permit: Permit, now: BootUs) -> Ticket:
         permit.spend(now)
-        ticket = Ticket(next(self._tickets))
-        why = self._latch or ("" if self._up else "no unit answers")
-        if why or self._shot is not None:
-            self._tell(CommandEnded(ticket, Outcome.REFUSED, why or "another block is under way"))
-        else:
-            self._shot = Shot(permit, ticket, permit.start_at, permit.start_at)
-        return ticket
+        why = self._occupied()
+        return self._account.refused(why) if why else self._account.take(permit, 0)
 
     def refuses(self, block: PulseBlock) -> str:
         return "" if block.pulses == 1 else "a DuoMAG is triggered pulse by pulse"
@@ -228,8 +193,12 @@ class DuomagStimulator:
         self._line.close()
         self._drop()
 
-    def _tell(self, event: DriverEvent) -> None:
-        self._line.events.append(event)
+    def _occupied(self) -> str:
+        """Why nothing new may begin now; empty when it may."""
+        if not self._up:
+            return "no unit answers"
+        busy = self._account.is_arming or self._account.shot is not None
+        return self._account.latch or ("another command is under way" if busy else "")
 
     def _set(self, mso_pct: int, now: BootUs) -> None:
         """The intensity, and with 0 the recharge delay as well."""
@@ -248,8 +217,8 @@ class DuomagStimulator:
                 self._drop()
                 self._opened_at = now
                 self._set(0, now)  # it carries on, and may still hear
-            elif self._arm_ticket is not None and now - self._arm_at > SET_WITHIN_US:
-                self._end_arming(Outcome.UNKNOWN, "the intensity was not shown")
+            elif self._account.is_arming and now - self._arm_at > SET_WITHIN_US:
+                self._account.end_arming(Outcome.UNKNOWN, "the intensity was not shown")
         elif now - self._opened_at > CONNECT_US:
             self._opened_at = now
             self._line.down(self._why_not_up())
@@ -271,17 +240,11 @@ class DuomagStimulator:
         if self._adc_at_0c is None or self._adc_per_100c is None:
             self._line.down(ADC_MISSING)
             return
-        self._line.up()
         self._up = True
         self._was_charged = self._ready = False
         self._keeps_delay = True
         self._omitted = status.omitted
-        self._count = self._block_id = self._block_fired = 0
-        life = next(self._lives) & 0xFFFF_FFFF
-        identity = Identity("DuoMAG", "", "", life, self._coil_type(status))
-        self._tell(Disarmed())
-        self._link_up = LinkUp(identity, ENVELOPE.within(self._site))
-        self._tell(self._link_up)
+        self._account.connected(ENVELOPE, self._coil_type(status), model="DuoMAG")
 
     def _is_disarmed(self, status: Status) -> bool:
         """Does it show both of what a new connection tells it?"""
@@ -290,14 +253,8 @@ class DuomagStimulator:
     def _drop(self) -> None:
         """The unit is gone. An open block stays open: the guard settles it as unknown."""
         self._up = False
-        self._line.lost(self._shot)
-        self._status = self._shot = None
-        self._end_arming(Outcome.UNKNOWN, "no answer")
-
-    def _end_arming(self, outcome: Outcome, why: str) -> None:
-        ticket, self._arm_ticket = self._arm_ticket, None
-        if ticket is not None:
-            self._tell(CommandEnded(ticket, outcome, why))
+        self._status = None
+        self._account.lost()
 
     # -- what it says ------------------------------------------------------------------------
 
@@ -318,45 +275,30 @@ class DuomagStimulator:
             return
         self._keeps_delay = keeps
         moved = before is None or before.mso_pct != status.mso_pct
-        shot = self._shot
+        shot = self._account.shot
         if shot is not None and shot.sent_at is not None:
             self._settle(shot, status, now)
         elif self._was_charged and not status.charged and not moved and not status.faults:
-            self._count += 1  # of nobody here: its trigger input, its panel
-            self._pulse(now, 0)
+            self._account.pulse(now, status.mso_pct)  # its trigger input, its panel
         # One damaged record must not make it ready: there is no checksum. Two have to agree.
         self._ready = self._was_charged and bool(status.charged) and not moved
         self._was_charged = bool(status.charged) and status.mso_pct > 0
         self._omitted = status.omitted
-        if self._arm_ticket is not None and status.mso_pct == self._mso:
-            self._end_arming(Outcome.APPLIED, "")
+        if status.mso_pct == self._mso:
+            self._account.end_arming(Outcome.APPLIED, "")
         self._tell_status(status, now)
 
     def _tell_status(self, status: Status, now: BootUs) -> None:
-        shot = self._shot
-        if shot is not None and shot.sent_at is not None:
-            state = DeviceState.FIRING
-        elif status.mso_pct == 0:
-            state = DeviceState.LATCHED if self._latch else DeviceState.IDLE
-        else:
-            ready = self._ready and not status.faults
-            state = DeviceState.READY if ready else DeviceState.ARMING
-        coil_dc = self._coil_dc(status)
-        self._tell(
-            DeviceStatus(
-                asked_at=now,  # it is never asked; a record is as old as the line makes it
-                state=state,
-                cause=self._latch if status.mso_pct == 0 else "",
-                fault=", ".join(status.faults).replace("_", " "),
-                mso_pct=status.mso_pct,
-                charge_permille=10 * status.mso_pct,
-                coil_dc=coil_dc,
-                surface_dc=coil_dc,
-                pulse_count=self._count,
-                block_id=self._block_id,
-                block_fired=self._block_fired,
-                coil_type=self._coil_type(status),
-            )
+        self._account.tell_status(
+            now,  # it is never asked; a record is as old as the line makes it
+            runs=False,
+            disarmed=status.mso_pct == 0,
+            ready=self._ready and not status.faults,
+            fault=", ".join(status.faults).replace("_", " "),
+            mso_pct=status.mso_pct,
+            charge_permille=10 * status.mso_pct,
+            coil_dc=self._coil_dc(status),
+            coil_type=self._coil_type(status),
         )
 
     def _coil_type(self, status: Status) -> int:
@@ -377,23 +319,16 @@ class DuomagStimulator:
         if not why and not (self._ready and self._keeps_delay):
             why = "not charged" if self._keeps_delay else "changed: its recharge delay"
         if why:
-            self._refuse(shot, why)
+            self._account.refuse(shot, why)
             return
-        shot.sent_at = shot.start_at = now
-        self._block_id, self._block_fired = shot.block.block_id, 0
+        self._account.triggered(shot, now, 0)
         self._line.write(encode([FIRE]))
-
-    def _refuse(self, shot: Shot, why: str) -> None:
-        """Nothing of the block leaves."""
-        self._shot = None
-        self._tell(CommandEnded(shot.ticket, Outcome.REFUSED, why))
 
     def _settle(self, shot: Shot, status: Status, now: BootUs) -> None:
         """What this record proves; what it cannot prove counts as fired."""
         assert shot.sent_at is not None
         if status.omitted != self._omitted:
-            self._block_fired = 0
-            self._refuse(shot, "the unit omitted the pulse")
+            self._account.refuse(shot, "the unit omitted the pulse")
         elif now - shot.sent_at < SEEN_AFTER_US:
             return
         elif not status.charged or status.faults:
@@ -405,14 +340,8 @@ class DuomagStimulator:
             self._end(shot, seen, "no pulse was seen")
 
     def _end(self, shot: Shot, fired: int, why: str) -> None:
-        self._shot = None
-        self._count += fired
-        self._block_fired = fired
-        self._tell(CommandEnded(shot.ticket, Outcome.APPLIED, ""))
+        self._account.answered(shot, Outcome.APPLIED, "")
         if fired:
-            self._pulse(shot.start_at, shot.block.block_id)
-        self._tell(BlockEnded(shot.block.block_id, fired, 1 - fired, why, self._count))
-
-    def _pulse(self, at: BootUs, block_id: int) -> None:
-        permille = 10 * (self._status.mso_pct if self._status is not None else 0)
-        self._tell(PulseSeen(at, DeviceUs(at), self._count, block_id, 0, permille, 0))
+            shown_pct = self._status.mso_pct if self._status is not None else 0
+            self._account.pulse(shot.start_at, shown_pct, block_id=shot.block.block_id)
+        self._account.ended(shot, fired, why, fired)

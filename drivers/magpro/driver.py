@@ -7,39 +7,30 @@ It tells each pulse with the slope of its current, and everything that people do
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from drivers.account import Account, Shot
 from drivers.contract import (
-    BlockEnded,
-    CommandEnded,
-    DeviceState,
-    DeviceStatus,
-    Disarmed,
     DriverEvent,
     DriverInfo,
     Envelope,
-    Identity,
-    LinkError,
-    LinkUp,
     Maturity,
     Outcome,
     Permit,
     PulseBlock,
-    PulseSeen,
     Shape,
     StopClass,
     Ticket,
     Transport,
 )
-from drivers.line import ECHO, Line, Shot, above_ceiling
+from drivers.line import ECHO, Line
 from drivers.magpro.unit import COUNTERS, DISABLE, FIRE, MUTE, STATUS, Ask, Talk, Unit
 from drivers.talk import Conversation
 from firmware_protocol.magpro import messages as m
 from firmware_protocol.magpro import names as n
 from firmware_protocol.magpro.framing import BadMessage, Decoder, frame_of
-from firmware_protocol.quantities import MS, SECOND, BootUs, DeviceUs, PercentMso
+from firmware_protocol.quantities import MS, SECOND, BootUs, PercentMso
 
 BAUD: Final = 38_400
 ANSWER_WITHIN_US: Final = 300 * MS
@@ -96,58 +87,44 @@ class MagproStimulator:
     ) -> None:
         """`life`: a number that no driver of this unit had before; each connection takes one."""
         self.info = info
-        self._site = site
         self._unit = Unit(info.name)
         self._line = Line(open_port, info.hello_after_us)
+        self._account = Account(self._line, site, life)
         self._decoder = Decoder()
         self._skipped = 0
-        self._lives = itertools.count(life)
-        self._tickets = itertools.count(1)
         self._up = False
-        self._identity: Identity | None = None  # as told last
         self._connect_at = BootUs(0)
         self._heard_bytes = False  # since the attempt to connect began
         self._ask: Ask | None = None
         self._asked_at = self._status_at = BootUs(0)
         self._unanswered = 0
-        self._error_at = BootUs(0)  # when one was last told
         self._talk: Conversation[Ask, m.AnyMessage] = Conversation()
-        self._arm_ticket: Ticket | None = None
-        self._latch = ""
         self._stop_at: BootUs | None = None  # it is being disabled; when to say so again
         self._permit_until = BootUs(0)
         self._ready_at: BootUs | None = None  # None: not enabled by us
-        self._shot: Shot | None = None
         self._told = 0  # frames that told pulses of the shot
         self._a_per_us = 0
-        self._count = self._block_id = self._block_fired = 0
 
     @property
     def wake_at(self) -> BootUs | None:
-        shot = self._shot
-        return None if shot is None or shot.sent_at is not None else shot.send_at
+        return self._account.wake_at
 
     def fileno(self) -> int:
         return self._line.fileno()
 
     def poll(self, now: BootUs) -> Sequence[DriverEvent]:
-        was_open = self._line.port is not None
-        if not was_open:
+        data = self._line.receive(now)
+        if data is None or self._line.is_new:
             self._drop()  # also where it was lost in a write
-        if not self._line.open(now):
-            return self._line.taken()
-        if not was_open:
             self._connect_at = now
-        data = self._line.read()
         if data is None:
-            self._drop()
             return self._line.taken()
         if data:
             self._heard_bytes = True
             for item in self._decoder.feed(data):
                 self._note(item, now)
             if self._up and self._decoder.skipped > self._skipped:
-                self._tell_error("garbage: bytes that are no frame of a MagPro", now)
+                self._error("garbage: bytes that are no frame of a MagPro", now)
             if not self._up and self._ask is None and self._decoder.skipped > self._skipped:
                 self._line.ear.stranger(now)
             self._skipped = self._decoder.skipped
@@ -155,7 +132,7 @@ class MagproStimulator:
             for item in self._decoder.silence():  # an answer behind a false beginning of a frame
                 self._note(item, now)
             if self._up and self._decoder.skipped > self._skipped:
-                self._tell_error("garbage: the beginning of a frame that never ended", now)
+                self._error("garbage: the beginning of a frame that never ended", now)
             self._skipped = self._decoder.skipped
         if self._ask is not None and now - self._asked_at >= self._patience_us():
             self._no_answer(self._ask, now)
@@ -166,7 +143,7 @@ class MagproStimulator:
                 self._begin(self._unit.connect(), now)
             elif why := self._line.ear.complaint(now):
                 self._line.down(why)
-        shot = self._shot
+        shot = self._account.shot
         if shot is not None:
             if shot.sent_at is None:
                 if now >= shot.send_at:
@@ -194,43 +171,36 @@ class MagproStimulator:
     # -- verbs -------------------------------------------------------------------------------
 
     def arm(self, mso: PercentMso, shape: Shape, now: BootUs) -> Ticket:
-        ticket = Ticket(next(self._tickets))
-        if why := self._occupied() or above_ceiling(mso, self._site):
-            self._tell(CommandEnded(ticket, Outcome.REFUSED, why))
-        else:
-            self._arm_ticket = ticket
-            self._begin(self._unit.arm(mso, shape), now)
+        if why := self._occupied() or self._account.above_ceiling(mso):
+            return self._account.refused(why)
+        ticket = self._account.arming()
+        self._begin(self._unit.arm(mso, shape), now)
         return ticket
 
     def disarm(self, now: BootUs) -> None:
         self._make_safe(now)
 
     def stop(self, now: BootUs) -> None:
-        self._latch = self._latch or "host stop"
+        self._account.latch = self._account.latch or "host stop"
         self._make_safe(now)
 
     def acknowledge(self, now: BootUs) -> None:
-        self._latch, self._stop_at = "", None
-        status, identity = self._unit.status, self._identity
-        if self._up and status is not None and identity is not None:
-            if identity.coil_type != status.coil_type:  # a person has seen that it has another one
-                self._identity = identity._replace(coil_type=status.coil_type)
-                self._tell(LinkUp(self._identity, self._unit.envelope.within(self._site)))
+        self._account.latch, self._stop_at = "", None
+        status = self._unit.status
+        if self._up and status is not None:
+            self._account.coil_accepted(self._unit.envelope, status.coil_type)
             self._tell_status(now)  # it is not asked before it shows that it is not latched
 
     def fire(self, permit: Permit, now: BootUs) -> Ticket:
         permit.spend(now)
-        ticket = Ticket(next(self._tickets))
         block = permit.block
         why = self._occupied()
         if not why and Shape(block.pulses_per_burst, block.interval_us) != self._unit.shape:
             why = "it is armed for another burst"
         if why:
-            self._tell(CommandEnded(ticket, Outcome.REFUSED, why))
-            return ticket
-        send_at = BootUs(permit.start_at - FIRE_LATENCY_US)
-        self._shot, self._told = Shot(permit, ticket, send_at, permit.start_at), 0
-        return ticket
+            return self._account.refused(why)
+        self._told = 0
+        return self._account.take(permit, FIRE_LATENCY_US)
 
     def refuses(self, block: PulseBlock) -> str:
         if block.bursts > 1:
@@ -247,27 +217,19 @@ class MagproStimulator:
     def _occupied(self) -> str:
         if not self._up:
             return "no unit answers"
-        if self._latch or self._stop_at is not None:
-            return self._latch or "it is being disabled"
-        return "another command is under way" if self._talk.active or self._shot else ""
+        if self._account.latch or self._stop_at is not None:
+            return self._account.latch or "it is being disabled"
+        return "another command is under way" if self._talk.active or self._account.shot else ""
 
-    def _tell(self, event: DriverEvent) -> None:
-        self._line.events.append(event)
-
-    def _tell_error(self, why: str, now: BootUs) -> None:
-        """One for each question: a damaged answer is a lost one as well."""
-        if self._error_at <= self._asked_at:
-            self._error_at = now
-            self._tell(LinkError(why))
+    def _error(self, why: str, now: BootUs) -> None:
+        self._account.tell_error(why, self._asked_at, now)
 
     def _make_safe(self, now: BootUs) -> None:
         """Disable, again and again until the unit shows it."""
-        shot = self._shot
-        if shot is not None and shot.sent_at is None:
-            self._refuse(shot, "stopped")
+        self._account.refuse_waiting("stopped")
         if self._talk.active and self._up:
             self._talk.give_up()
-            self._end_arming(Outcome.UNKNOWN, "stopped")
+            self._account.end_arming(Outcome.UNKNOWN, "stopped")
         self._ready_at = None
         if not self._up and (self._talk.active or not self._line.ear.known):
             return  # to connect begins with disabling, and must not be disturbed
@@ -292,7 +254,7 @@ class MagproStimulator:
         self._ask = None
         if self._up and ask.answer is not None and ask is not FIRE:
             self._unanswered += 1
-            self._tell_error(f"lost: no answer to {type(ask.message).__name__}", now)
+            self._error(f"lost: no answer to {type(ask.message).__name__}", now)
             if self._unanswered >= SILENT_AFTER:
                 self._line.down(f"device-silent: {SILENT_AFTER} questions without an answer")
                 self._connect_at = now
@@ -320,12 +282,7 @@ class MagproStimulator:
             status = self._unit.status
             charge_us = CHARGE_US_PER_PCT * (status.a_pct if status else 100)
             self._ready_at = BootUs(now + charge_us + CHARGE_MORE_US)
-        self._end_arming(sure if failed else Outcome.APPLIED, failed)
-
-    def _end_arming(self, outcome: Outcome, why: str) -> None:
-        ticket, self._arm_ticket = self._arm_ticket, None
-        if ticket is not None:
-            self._tell(CommandEnded(ticket, outcome, why))
+        self._account.end_arming(sure if failed else Outcome.APPLIED, failed)
 
     def _connected(self, failed: str, now: BootUs) -> None:
         if self._line.echoed:
@@ -336,41 +293,28 @@ class MagproStimulator:
             self._line.down(failed)
             self._connect_at = BootUs(now + self.info.hello_after_us)
             return
-        self._line.up()
         self._up, self._unanswered = True, 0
         self._stop_at = self._ready_at = None
-        self._count = self._block_id = self._block_fired = 0
-        status = self._unit.status
-        assert status is not None  # the conversation saw one
-        self._identity = Identity(
-            model=f"MagPro {'R30' if self.info.name == 'magpro-r30' else 'X100'}",
-            serial=str(self._unit.serial),
-            firmware="",
-            boot_count=next(self._lives) & 0xFFFF_FFFF,
-            coil_type=status.coil_type,
+        unit = self._unit
+        assert unit.status is not None  # the conversation saw one
+        self._account.connected(
+            unit.envelope, unit.status.coil_type, model=unit.name, serial=str(unit.serial)
         )
-        self._tell(Disarmed())
-        self._tell(LinkUp(self._identity, self._unit.envelope.within(self._site)))
-
-    def _forget(self) -> None:
-        """Nothing that was under way on the port before counts any more."""
-        self._decoder, self._skipped = Decoder(), 0
-        self._line.lost(self._shot)
-        self._ask = self._shot = None
-        self._talk.give_up()
 
     def _drop(self) -> None:
-        """The unit is gone. An open block stays open: the guard settles it as unknown."""
+        """The unit is gone; nothing that was under way on the port counts any more."""
         self._up, self._ready_at = False, None
-        self._forget()
-        self._end_arming(Outcome.UNKNOWN, "no answer")
+        self._decoder, self._skipped = Decoder(), 0
+        self._ask = None
+        self._talk.give_up()
+        self._account.lost()
 
     # -- what it says ------------------------------------------------------------------------
 
     def _note(self, item: m.AnyMessage | BadMessage, now: BootUs) -> None:
         if isinstance(item, BadMessage):
             if self._up:
-                self._tell_error(f"content: {item.why}", now)
+                self._error(f"content: {item.why}", now)
             return
         match item:
             case m.LongStatus():
@@ -387,8 +331,8 @@ class MagproStimulator:
             case m.Didt(a_per_us, _, st):
                 self._pulse_told(a_per_us, now)
                 self._change(now, st=st)
-            case m.Counters() if self._shot is not None and self._shot.sent_at is not None:
-                self._count_told(self._shot, item, now)
+            case m.Counters() if self._account.shot is not None and self._account.is_shooting:
+                self._count_told(self._account.shot, item, now)
             case _:
                 pass
         ask = self._ask
@@ -404,7 +348,7 @@ class MagproStimulator:
             self._tell_status(now)
 
     def _tell_status(self, now: BootUs) -> None:
-        status, shot = self._unit.status, self._shot
+        status = self._unit.status
         if not self._up or status is None:
             return
         enabled = n.status_of(status.st).enabled
@@ -412,28 +356,16 @@ class MagproStimulator:
             self._ready_at = None
             if not self._talk.active:
                 self._stop_at = None
-        if status.running or (shot is not None and shot.sent_at is not None):
-            state = DeviceState.FIRING
-        elif enabled:
-            ready = self._ready_at is not None and now >= self._ready_at
-            state = DeviceState.READY if ready else DeviceState.ARMING
-        else:
-            state = DeviceState.LATCHED if self._latch else DeviceState.IDLE
-        self._tell(
-            DeviceStatus(
-                asked_at=self._status_at,
-                state=state,
-                cause=self._latch if not enabled else "",
-                fault="no coil connected" if status.coil_type == 0 else "",
-                mso_pct=status.a_pct,
-                charge_permille=10 * status.a_pct if enabled else 0,
-                coil_dc=10 * status.coil_c,
-                surface_dc=10 * status.coil_c,
-                pulse_count=self._count,
-                block_id=self._block_id,
-                block_fired=self._block_fired,
-                coil_type=status.coil_type,
-            )
+        self._account.tell_status(
+            self._status_at,
+            runs=bool(status.running),
+            disarmed=not enabled,
+            ready=self._ready_at is not None and now >= self._ready_at,
+            fault="no coil connected" if status.coil_type == 0 else "",
+            mso_pct=status.a_pct,
+            charge_permille=10 * status.a_pct if enabled else 0,
+            coil_dc=10 * status.coil_c,
+            coil_type=status.coil_type,
         )
 
     # -- pulses ------------------------------------------------------------------------------
@@ -444,30 +376,22 @@ class MagproStimulator:
         if not why and (status is None or status.a_pct != shot.block.mso.value):
             why = "changed: what the unit shows is not what was set"
         if why:
-            self._refuse(shot, why)
+            self._account.refuse(shot, why)
             return
-        shot.sent_at, shot.start_at = now, BootUs(now + FIRE_LATENCY_US)
-        self._block_id, self._block_fired = shot.block.block_id, 0
+        self._account.triggered(shot, now, FIRE_LATENCY_US)
         self._line.write(frame_of(FIRE.message))
-
-    def _refuse(self, shot: Shot, why: str) -> None:
-        """Nothing of the block leaves."""
-        self._shot = None
-        self._tell(CommandEnded(shot.ticket, Outcome.REFUSED, why))
 
     def _pulse_told(self, a_per_us: int, now: BootUs) -> None:
         """A trigger of ours, one more frame of the same burst, or a pulse of nobody here."""
-        shot = self._shot
+        shot = self._account.shot
         if shot is None or shot.sent_at is None or self._told >= shot.block.pulses:
-            self._count += 1
-            self._seen(now, 0, 0, a_per_us)
+            self._account.pulse(now, self._shown_pct, a_per_us)
             return
         self._told += 1
         self._a_per_us = max(a_per_us, self._a_per_us) if self._told > 1 else a_per_us
         if not shot.answered:
-            shot.answered = True
             self._unit.stimuli += 1
-            self._tell(CommandEnded(shot.ticket, Outcome.APPLIED, ""))
+            self._account.answered(shot, Outcome.APPLIED, "")
 
     def _settle(self, shot: Shot, now: BootUs) -> None:
         """Told, and over; or not told in time: then its counter decides."""
@@ -476,9 +400,7 @@ class MagproStimulator:
             if now >= shot.end_at:
                 self._end(shot, shot.block.pulses, "complete", now)
         elif now - shot.sent_at >= SEEN_WITHIN_US and self._ask is None:
-            if not shot.answered:
-                shot.answered = True
-                self._tell(CommandEnded(shot.ticket, Outcome.UNKNOWN, "no pulse was told"))
+            self._account.answered(shot, Outcome.UNKNOWN, "no pulse was told")
             if self._up:
                 self._send(COUNTERS, now)
 
@@ -491,20 +413,15 @@ class MagproStimulator:
             self._end(shot, shot.block.pulses, "counted, and not told", now)
 
     def _end(self, shot: Shot, fired: int, why: str, now: BootUs) -> None:
-        self._shot = None
-        self._block_fired = fired
-        block = shot.block
-        for place in range(fired if self._told else 0):
-            self._count += 1
+        block, seen = shot.block, fired if self._told else 0
+        for place in range(seen):
             at = BootUs(shot.start_at + block.offset_us(place))
-            self._seen(at, block.block_id, place, self._a_per_us)
-        if not self._told:
-            self._count += fired
-        skipped = block.pulses - fired
-        self._tell(BlockEnded(block.block_id, fired, skipped, why, self._count))
+            self._account.pulse(at, self._shown_pct, self._a_per_us, block.block_id, place)
+        self._account.ended(shot, fired, why, seen)
         self._tell_status(now)
 
-    def _seen(self, at: BootUs, block_id: int, place: int, a_per_us: int) -> None:
+    @property
+    def _shown_pct(self) -> int:
+        """Its amplitude, as it last showed it."""
         status = self._unit.status
-        permille = 10 * (status.a_pct if status is not None else 0)
-        self._tell(PulseSeen(at, DeviceUs(at), self._count, block_id, place, permille, a_per_us))
+        return status.a_pct if status is not None else 0

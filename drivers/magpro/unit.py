@@ -47,7 +47,7 @@ class Unit:
 
     def __init__(self, name: str) -> None:
         """`name`: of the driver, a key of MODELS."""
-        self._name = name
+        self._driver = name
         self.model = n.Model.R30
         self.serial = 0
         self.status: m.LongStatus | None = None
@@ -68,7 +68,7 @@ class Unit:
         if not isinstance(status, m.LongStatus):
             return "no-answer: nothing came back to the question for its status"
         shown = n.status_of(status.st)
-        allowed = MODELS[self._name]
+        allowed = MODELS[self._driver]
         if shown.model not in allowed:
             what = n.Model(shown.model).name if shown.model in tuple(n.Model) else shown.model
             return f"wrong-model: this is a MagPro {what}"
@@ -138,10 +138,14 @@ class Unit:
     # -- what it can -------------------------------------------------------------------------
 
     @property
+    def name(self) -> str:
+        return f"MagPro {'R30' if self._driver == 'magpro-r30' else 'X100'}"
+
+    @property
     def envelope(self) -> Envelope:
         """One trigger at a time, by the host. Ceilings of the rate: MagventurePyTMS."""
         fastest_dhz = n.rate_max_dhz(self.model, n.Mode.STANDARD, n.Waveform.BIPHASIC)
-        slow = self._name == "magpro-r30"
+        slow = self._driver == "magpro-r30"
         per_pct = R30_RECHARGE_US_PER_PCT if slow else 0
         least_us = -(-10 * SECOND // fastest_dhz)
         return Envelope(

@@ -7,33 +7,24 @@ after the last command, so only a completed cycle of the guard sends any: `beat`
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from drivers.account import Account, Shot
 from drivers.contract import (
-    BlockEnded,
-    CommandEnded,
-    DeviceState,
-    DeviceStatus,
-    Disarmed,
     DriverEvent,
     DriverInfo,
     Envelope,
-    Identity,
-    LinkError,
-    LinkUp,
     Maturity,
     Outcome,
     Permit,
     PulseBlock,
-    PulseSeen,
     Shape,
     StopClass,
     Ticket,
     Transport,
 )
-from drivers.line import ECHO, Line, Shot, above_ceiling
+from drivers.line import ECHO, Line
 from drivers.magstim.exchange import Answered, Ask, Exchange, Noise
 from drivers.magstim.units import NOTHING_TOLD, Talk, Unit
 from drivers.talk import Conversation
@@ -46,7 +37,7 @@ from firmware_protocol.magstim.messages import (
     Reply,
     Status,
 )
-from firmware_protocol.quantities import MS, SECOND, BootUs, DeviceUs, PercentMso
+from firmware_protocol.quantities import MS, SECOND, BootUs, PercentMso
 
 POLL_US: Final = 20 * MS
 FIRE_LATENCY_US: Final = 9 * MS
@@ -106,65 +97,51 @@ class MagstimStimulator:
     ) -> None:
         """`life`: a number that no driver of this unit had before; each connection takes one."""
         self.info = info
-        self._unit, self._site = unit, site
+        self._unit = unit
         self._line = Line(open_port, info.hello_after_us)
         self._exchange = Exchange(self._line)
-        self._lives = itertools.count(life)
-        self._tickets = itertools.count(1)
+        self._account = Account(self._line, site, life)
         self._turn = 0  # of the polls
         self._up = False
-        self._identity: Identity | None = None  # as told last
         self._connect_at = BootUs(0)
         self._unanswered = 0
-        self._error_at = BootUs(0)  # when one was last told
         self._probe_asked = False
         self._talk: Conversation[Ask, Reply] = Conversation()
-        self._arm_ticket: Ticket | None = None
-        self._latch = ""  # why it must not be armed, until somebody acknowledges
         self._stops = 0  # since it was told to disarm, until it shows that it is
         self._stop_at = BootUs(0)
         self._permit_until = BootUs(0)
-        self._shot: Shot | None = None
         self._began = False  # the train of the shot was seen running
         self._phase = self._status = Status(0)
         self._status_at = BootUs(0)
-        self._count = self._block_id = self._block_fired = 0
 
     @property
     def wake_at(self) -> BootUs | None:
-        shot = self._shot
-        if shot is None or shot.sent_at is not None or self._talk.active:
-            return None
-        return shot.send_at
+        return None if self._talk.active else self._account.wake_at
 
     def fileno(self) -> int:
         return self._line.fileno()
 
     def poll(self, now: BootUs) -> Sequence[DriverEvent]:
-        was_open = self._line.port is not None
-        if not was_open:
+        data = self._line.receive(now)
+        if data is None or self._line.is_new:
             self._drop()  # also where it was lost in a write
-        if not self._line.open(now):
-            return self._line.taken()
-        if not was_open:
             self._connect_at = now
-        data = self._line.read()
         if data is None:
-            self._drop()
             return self._line.taken()
         if not self._up and not self._exchange.busy and data.strip(b"\0"):
             self._line.ear.stranger(now)  # a unit speaks when it is asked, but for zero bytes
         answered = self._exchange.receive(data, now)
         if self._up and self._exchange.noise is not Noise.NONE:
-            self._tell_error(f"garbage: {self._exchange.noise.value}", now)
+            why = f"garbage: {self._exchange.noise.value}"
+            self._account.tell_error(why, self._exchange.asked_at, now)
             self._exchange.noise = Noise.NONE
         if answered is not None:
             self._answered(answered, now)
         if not self._up:
             self._look_for_unit(now)
-        wake_at = self.wake_at
-        if self._shot is not None and wake_at is not None and now >= wake_at:
-            self._trigger(self._shot, now)
+        shot, wake_at = self._account.shot, self.wake_at
+        if shot is not None and wake_at is not None and now >= wake_at:
+            self._trigger(shot, now)
         return self._line.taken()
 
     def beat(self, cycle: int, now: BootUs, permit_until: BootUs) -> None:
@@ -191,35 +168,30 @@ class MagstimStimulator:
     # -- verbs -------------------------------------------------------------------------------
 
     def arm(self, mso: PercentMso, shape: Shape, now: BootUs) -> Ticket:
-        ticket = Ticket(next(self._tickets))
-        if why := self._occupied() or above_ceiling(mso, self._site):
-            self._tell(CommandEnded(ticket, Outcome.REFUSED, why))
-        else:
-            self._arm_ticket = ticket
-            self._begin(self._unit.arm(mso), now)
+        if why := self._occupied() or self._account.above_ceiling(mso):
+            return self._account.refused(why)
+        ticket = self._account.arming()
+        self._begin(self._unit.arm(mso), now)
         return ticket
 
     def disarm(self, now: BootUs) -> None:
         self._make_safe(now)
 
     def stop(self, now: BootUs) -> None:
-        self._latch = self._latch or "host stop"
+        self._account.latch = self._account.latch or "host stop"
         self._make_safe(now)
 
     def acknowledge(self, now: BootUs) -> None:
-        self._latch, self._stops = "", 0
+        self._account.latch, self._stops = "", 0
         if self._up:  # it is not asked again before it shows that it is not latched
-            self._tell_coil()
-            self._tell(self._device_status(self._status_at, None))
+            self._account.coil_accepted(self._unit.envelope, self._coil_type)
+            self._tell_status(self._status_at, train=False)
 
     def fire(self, permit: Permit, now: BootUs) -> Ticket:
         permit.spend(now)
-        ticket = Ticket(next(self._tickets))
         if why := self._occupied():
-            self._tell(CommandEnded(ticket, Outcome.REFUSED, why))
-            return ticket
-        send_at = BootUs(permit.start_at - FIRE_LATENCY_US)
-        self._shot, self._began = Shot(permit, ticket, send_at, permit.start_at), False
+            return self._account.refused(why)
+        ticket, self._began = self._account.take(permit, FIRE_LATENCY_US), False
         if not self._unit.stands(permit.block):
             self._begin(self._unit.prepare(permit.block), now)
         return ticket
@@ -238,32 +210,21 @@ class MagstimStimulator:
         """Why nothing new may begin now; empty when it may."""
         if not self._up:
             return "no unit answers"
-        if self._latch or self._stops:
-            return self._latch or "it is being disarmed"
-        return "another command is under way" if self._talk.active or self._shot else ""
-
-    def _tell(self, event: DriverEvent) -> None:
-        self._line.events.append(event)
-
-    def _tell_error(self, why: str, now: BootUs) -> None:
-        """One for each question: a damaged answer is a lost one as well."""
-        if self._error_at <= self._exchange.asked_at:
-            self._error_at = now
-            self._tell(LinkError(why))
+        if self._account.latch or self._stops:
+            return self._account.latch or "it is being disarmed"
+        return "another command is under way" if self._talk.active or self._account.shot else ""
 
     def _make_safe(self, now: BootUs) -> None:
         """Disarm, again and again; a unit that does not obey is left to its own dead-man."""
-        shot = self._shot
-        if shot is not None and shot.sent_at is None:
-            self._refuse(shot, "stopped")
+        self._account.refuse_waiting("stopped")
         if self._talk.active and self._up:
             self._talk.give_up()
-            self._end_arming(Outcome.UNKNOWN, "stopped")
+            self._account.end_arming(Outcome.UNKNOWN, "stopped")
         if not self._up:
             return  # to connect begins with disarming, and must not be disturbed
         if self._stops and now < self._stop_at:
             return
-        self._line.lost(self._shot)  # what was asked before has no answer any more
+        self._account.unheard()  # what was asked before has no answer any more
         self._stops = self._stops % STOPS + 1
         self._stop_at = BootUs(now + (STOP_AGAIN_US if self._stops < STOPS else STOP_REST_US))
         self._exchange.ask(self._unit.ask("disarm"), now)
@@ -284,16 +245,11 @@ class MagstimStimulator:
         """A conversation is over; `failed` is CODE: sentence, or empty."""
         if not self._up:
             self._connected(failed, now)
-        elif self._arm_ticket is not None:
+        elif self._account.is_arming:
             sure = Outcome.REFUSED if not failed.startswith("no-answer") else Outcome.UNKNOWN
-            self._end_arming(sure if failed else Outcome.APPLIED, failed)
-        elif failed and self._shot is not None:
-            self._refuse(self._shot, failed)
-
-    def _end_arming(self, outcome: Outcome, why: str) -> None:
-        ticket, self._arm_ticket = self._arm_ticket, None
-        if ticket is not None:
-            self._tell(CommandEnded(ticket, outcome, why))
+            self._account.end_arming(sure if failed else Outcome.APPLIED, failed)
+        elif failed:
+            self._account.refuse_waiting(failed)
 
     # -- finding it --------------------------------------------------------------------------
 
@@ -319,33 +275,18 @@ class MagstimStimulator:
             self._line.down(failed)
             self._connect_at = BootUs(now + self.info.hello_after_us)
             return
-        self._line.up()
         self._up, self._unanswered, self._stops = True, 0, 0
-        self._count = self._block_id = self._block_fired = 0
-        self._identity = Identity(
-            model=self._unit.model,
-            serial="",  # there is none on the wire
-            firmware=self._unit.firmware,
-            boot_count=next(self._lives) & 0xFFFF_FFFF,
-            coil_type=self._coil_type,
+        unit = self._unit  # no serial number is on the wire
+        self._account.connected(
+            unit.envelope, self._coil_type, model=unit.model, firmware=unit.firmware
         )
-        self._tell(Disarmed())
-        self._tell(LinkUp(self._identity, self._unit.envelope.within(self._site)))
-
-    def _tell_coil(self) -> None:
-        """A person has seen that it has another one, or has one now."""
-        if self._identity is not None and self._identity.coil_type != self._coil_type:
-            self._identity = self._identity._replace(coil_type=self._coil_type)
-            self._tell(LinkUp(self._identity, self._unit.envelope.within(self._site)))
 
     def _drop(self) -> None:
         """The unit is gone. An open block stays open: the guard settles it as unknown."""
         self._up = self._probe_asked = False
         self._talk.give_up()
-        self._line.lost(self._shot)
-        self._shot = None
         self._exchange.forget()
-        self._end_arming(Outcome.UNKNOWN, "no answer")
+        self._account.lost()
 
     # -- what it says ------------------------------------------------------------------------
 
@@ -359,15 +300,15 @@ class MagstimStimulator:
             self._unit.note(reply.values)
             if reply.status is not None:
                 self._note_status(reply, reply.status, answered.asked_at, now)
-        if name == "fire" and self._shot is not None:
-            self._fire_answered(self._shot, reply)
+        if name == "fire" and self._account.shot is not None:
+            self._fire_answered(self._account.shot, reply)
         else:
             self._went_on(self._talk.hear(answered.ask, reply), now)
 
     def _is_lost(self, name: str, now: BootUs) -> bool:
         """A question without an answer; False when the unit counts as gone."""
         self._unanswered += 1
-        self._tell_error(f"lost: no answer to {name}", now)
+        self._account.tell_error(f"lost: no answer to {name}", self._exchange.asked_at, now)
         if self._unanswered < SILENT_AFTER:
             return True
         self._line.down(f"device-silent: {SILENT_AFTER} questions without an answer")
@@ -382,30 +323,25 @@ class MagstimStimulator:
     def _note_status(self, reply: Reply, status: Status, asked_at: BootUs, now: BootUs) -> None:
         before, self._status, self._phase = self._phase, status, status & PHASES
         self._status_at = asked_at
-        if self._phase is Status.STANDBY and self._shot is None:
+        shot = self._account.shot
+        if self._phase is Status.STANDBY and shot is None:
             self._stops = 0
         if not self._up:
             return
         rapid = reply.values.get("rapid_status")
         train = None if rapid is None else bool(int(rapid) & RapidStatus.TRAIN)
-        if self._shot is not None and self._shot.sent_at is not None:
-            self._settle(self._shot, train, asked_at, now)
+        if shot is not None and shot.sent_at is not None:
+            self._settle(shot, train, asked_at, now)
         elif train or (before is Status.READY and self._phase == Status(0)):
-            self._count += 1  # of nobody here: a trigger input, a pedal, the panel
-            self._pulse(asked_at, 0, 0)
-        self._tell(self._device_status(asked_at, train))
+            self._account.pulse(asked_at, self._power)  # a trigger input, a pedal, the panel
+        self._tell_status(asked_at, train=bool(train))
 
-    def _device_status(self, asked_at: BootUs, train: bool | None) -> DeviceStatus:
+    @property
+    def _power(self) -> int:
+        return int(self._unit.told.get("power", 0))
+
+    def _tell_status(self, asked_at: BootUs, *, train: bool) -> None:
         told, status = self._unit.told, self._status
-        standby = self._phase is Status.STANDBY
-        # What was triggered may still leave, whatever the unit shows meanwhile.
-        if train or (self._shot is not None and self._shot.sent_at is not None):
-            state = DeviceState.FIRING
-        elif standby:
-            state = DeviceState.LATCHED if self._latch else DeviceState.IDLE
-        else:
-            ready = self._phase is Status.READY
-            state = DeviceState.READY if ready else DeviceState.ARMING
         fault = ""
         if status & Status.ERROR:
             fault = "an error that is fatal" if status & Status.FATAL else "an error"
@@ -413,20 +349,15 @@ class MagstimStimulator:
             fault = "its coil has to be replaced"
         elif not status & Status.COIL_PRESENT:
             fault = "no coil connected"
-        power = int(told.get("power", 0))
-        coil_dc = max(int(told.get("coil_1", 0)), int(told.get("coil_2", 0)))
-        return DeviceStatus(
-            asked_at=asked_at,
-            state=state,
-            cause=self._latch if standby else "",
+        self._account.tell_status(
+            asked_at,
+            runs=train,
+            disarmed=self._phase is Status.STANDBY,
+            ready=self._phase is Status.READY,
             fault=fault,
-            mso_pct=power,
-            charge_permille=10 * power,  # charging takes as long from any setting to the next
-            coil_dc=coil_dc,
-            surface_dc=coil_dc,
-            pulse_count=self._count,
-            block_id=self._block_id,
-            block_fired=self._block_fired,
+            mso_pct=self._power,
+            charge_permille=10 * self._power,  # charging takes as long from any setting to the next
+            coil_dc=max(int(told.get("coil_1", 0)), int(told.get("coil_2", 0))),
             coil_type=self._coil_type,
         )
 
@@ -439,27 +370,18 @@ class MagstimStimulator:
         if not why and not self._unit.stands(shot.block):
             why = "changed: what the unit shows is not what was set"
         if why:
-            self._refuse(shot, why)
+            self._account.refuse(shot, why)
             return
-        shot.sent_at, shot.start_at = now, BootUs(now + FIRE_LATENCY_US)
-        self._block_id, self._block_fired = shot.block.block_id, 0
+        self._account.triggered(shot, now, FIRE_LATENCY_US)
         self._exchange.ask(self._unit.ask("fire"), now)
 
     def _fire_answered(self, shot: Shot, reply: Reply | None) -> None:
         if reply is None:
-            self._line.lost(shot)
+            self._account.unheard()
         elif reply.answer is Answer.DONE:
-            shot.answered = True
-            self._tell(CommandEnded(shot.ticket, Outcome.APPLIED, ""))
+            self._account.answered(shot, Outcome.APPLIED, "")
         else:
-            self._refuse(shot, reply.answer.value)
-
-    def _refuse(self, shot: Shot, why: str) -> None:
-        """Nothing of the block leaves."""
-        self._shot = None
-        if shot.sent_at is None:  # what was to be set for it is not needed any more
-            self._talk.give_up()
-        self._tell(CommandEnded(shot.ticket, Outcome.REFUSED, why))
+            self._account.refuse(shot, reply.answer.value)
 
     def _settle(self, shot: Shot, train: bool | None, asked_at: BootUs, now: BootUs) -> None:
         """What this status proves of the block; what it cannot prove counts as fired."""
@@ -485,15 +407,7 @@ class MagstimStimulator:
             self._end(shot, shot.due_by(latest), "the train ended early")
 
     def _end(self, shot: Shot, fired: int, why: str) -> None:
-        self._shot = None
-        self._count += fired
-        self._block_fired = fired
-        if fired and shot.block.pulses == 1:
-            self._pulse(shot.start_at, shot.block.block_id, 0)
-        self._tell(
-            BlockEnded(shot.block.block_id, fired, shot.block.pulses - fired, why, self._count)
-        )
-
-    def _pulse(self, at: BootUs, block_id: int, place: int) -> None:
-        permille = 10 * int(self._unit.told.get("power", 0))
-        self._tell(PulseSeen(at, DeviceUs(at), self._count, block_id, place, permille, 0))
+        seen = fired if shot.block.pulses == 1 else 0  # one by one: where we know when
+        if seen:
+            self._account.pulse(shot.start_at, self._power, block_id=shot.block.block_id)
+        self._account.ended(shot, fired, why, seen)

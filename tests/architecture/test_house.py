@@ -24,7 +24,6 @@ FUNCTION_LINES_MAX = 70
 # "path" or "path:function" -> why it has to be
 TOO_LONG: dict[str, str] = {
     "drivers/magstim/driver.py": "one device's states, its line and its pulses, read in one go",
-    "drivers/duomag/driver.py": "one device's states, its line and its pulses, read in one go",
     "drivers/magpro/driver.py": "one device's states, its line and its pulses, read in one go",
 }
 CLOCKS = ("sim_device/", "tmsctl/service/daemon.py")  # the emulator, and the clock of records

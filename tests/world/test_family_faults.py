@@ -7,6 +7,8 @@ from typing import Any, Final
 
 import pytest
 
+from drivers.account import Account
+from drivers.contract import Permit, Ticket
 from drivers.duomag.driver import DuomagStimulator
 from drivers.magpro.driver import FIRE, MagproStimulator
 from drivers.magstim.driver import MagstimStimulator
@@ -131,7 +133,7 @@ def stop_ignored(monkeypatch: pytest.MonkeyPatch) -> FamilyRig:
     rig = began(DUOMAG_CASE)
     monkeypatch.setattr(DuomagStimulator, "stop", lambda *_: None)
     monkeypatch.setattr(DuomagStimulator, "disarm", lambda *_: None)
-    monkeypatch.setattr("drivers.line.Shot.hindrance", lambda *_: "")
+    monkeypatch.setattr("drivers.account.Shot.hindrance", lambda *_: "")
 
     def is_soon() -> bool:
         wake_at = rig.driver.wake_at
@@ -145,15 +147,12 @@ def stop_ignored(monkeypatch: pytest.MonkeyPatch) -> FamilyRig:
 
 def hasty(monkeypatch: pytest.MonkeyPatch) -> FamilyRig:
     """A driver whose every second trigger comes 15 ms too soon."""
-    right = MagproStimulator.fire
+    right = Account.take
 
-    def fire(self: MagproStimulator, *args: Any) -> Any:
-        ticket = right(self, *args)
-        if self._shot is not None and self._shot.block.block_id % 2:
-            self._shot.send_at -= 15 * MS  # type: ignore[assignment]
-        return ticket
+    def take(self: Account, permit: Permit, latency_us: int) -> Ticket:
+        return right(self, permit, latency_us + 15 * MS * (permit.block.block_id % 2))
 
-    monkeypatch.setattr(MagproStimulator, "fire", fire)
+    monkeypatch.setattr(Account, "take", take)
     rig = began(BURST_CASE)
     rig.run(SECOND)
     return rig

@@ -371,7 +371,7 @@ DEFECTS: Final[dict[str, tuple[Case, str, object, Strike]]] = {
         CASES[1], "drivers.magstim.driver.MagstimStimulator._make_safe", _nothing, stopped
     ),
     "a trigger is sent however late it is": (
-        CASES[2], "drivers.line.Shot.hindrance", _no_hindrance, stalled
+        CASES[2], "drivers.account.Shot.hindrance", _no_hindrance, stalled
     ),
     "a unit that was lost is never looked for": (
         CASES[3], "drivers.line.Line.open", lambda line, _: line.port is not None, line_cut
