@@ -191,18 +191,21 @@ class Account:
         if self.shot is not None and self.shot.sent_at is None:
             self.refuse(self.shot, why)
 
-    def ended(self, shot: Shot, fired: int, why: str, seen: int) -> None:
-        """`fired` of its pulses have left; `seen` of them were told one by one."""
+    def ended(self, shot: Shot, fired: int, why: str, mso_pct: int, a_per_us: int = 0) -> None:
+        """`fired` of its pulses have left, at the intensity that the unit shows."""
         self.shot = None
-        self._count += fired - seen
         self._block_fired = fired
-        skipped = shot.block.pulses - fired
-        self.tell(BlockEnded(shot.block.block_id, fired, skipped, why, self._count))
+        block = shot.block
+        for place in range(fired):
+            at = BootUs(shot.start_at + block.offset_us(place))
+            self._pulse(at, block.block_id, place, mso_pct, a_per_us)
+        self.tell(BlockEnded(block.block_id, fired, block.pulses - fired, why, self._count))
 
-    def pulse(
-        self, at: BootUs, mso_pct: int, a_per_us: int = 0, block_id: int = 0, place: int = 0
-    ) -> None:
-        """One that has left; block 0: of nobody here, a trigger input, a pedal, the panel."""
+    def stranger(self, at: BootUs, mso_pct: int, a_per_us: int = 0) -> None:
+        """A pulse of nobody here has left: a trigger input, a pedal, the panel."""
+        self._pulse(at, 0, 0, mso_pct, a_per_us)
+
+    def _pulse(self, at: BootUs, block_id: int, place: int, mso_pct: int, a_per_us: int) -> None:
         self._count += 1
         self.tell(PulseSeen(at, DeviceUs(at), self._count, block_id, place, 10 * mso_pct, a_per_us))
 

@@ -8,18 +8,22 @@ from typing import NamedTuple
 
 
 class Option(NamedTuple):
-    """One option: a whole number with its closed range, or a text of a form."""
+    """One option: a whole number with its closed range or its choices, or a text of a form."""
 
     doc: str
-    default: int | str | None = None  # None: not known, and the driver does without
+    default: int | str | None = None  # None: not known
     low: int = 0
     high: int = 0
+    choices: tuple[int, ...] = ()  # in place of a range
     pattern: str = ""  # of a text; empty for a number
-    secret: bool = False  # such as an unlock code: it is written nowhere
+    secret: bool = False  # such as an unlock code: no message repeats it
+    required: bool = False  # without it the driver does not connect
 
     @property
     def allowed(self) -> str:
-        return f"a text like {self.pattern}" if self.pattern else f"{self.low} to {self.high}"
+        if self.pattern:
+            return f"a text like {self.pattern}"
+        return " or ".join(map(str, self.choices)) or f"{self.low} to {self.high}"
 
 
 OptionTable = Mapping[str, Option]
@@ -36,8 +40,10 @@ def parse_options(table: OptionTable, given: Mapping[str, object]) -> Options:
             raise ValueError(f"device.options.{name} is unknown; allowed are {known}")
         if row.pattern:
             good = isinstance(value, str) and re.fullmatch(row.pattern, value) is not None
+        elif type(value) is int:
+            good = value in row.choices if row.choices else row.low <= value <= row.high
         else:
-            good = type(value) is int and row.low <= value <= row.high
+            good = False
         if not good:
             # The value may be a secret, such as an unlock code: it is not repeated.
             raise ValueError(f"device.options.{name} is not {row.allowed}")

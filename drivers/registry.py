@@ -64,7 +64,7 @@ def _magpro(name: str) -> Row:
 
     def make(place: Place, _options: Options) -> Stimulator:
         def port() -> Transport:
-            return place.wrap(SerialPort(place.url, MAGPRO_BAUD))
+            return place.wrap(SerialPort(place.url, MAGPRO_BAUD, lines_low=True))
 
         return MagproStimulator(info, port, place.site, place.life)
 
@@ -73,7 +73,7 @@ def _magpro(name: str) -> Row:
 
 def _duomag(place: Place, options: Options) -> Stimulator:
     def port() -> Transport:
-        return place.wrap(SerialPort(place.url, duomag.BAUD, stop_bits=duomag.STOP_BITS))
+        return place.wrap(SerialPort(place.url, duomag.BAUD, duomag.STOP_BITS, lines_low=True))
 
     return DuomagStimulator(port, place.site, place.life, options)
 
@@ -98,6 +98,13 @@ def find(name: str) -> Row:
             return row
     known = ", ".join(row.info.name for row in DRIVERS)
     raise ValueError(f"there is no driver {name!r}; known drivers are {known}")
+
+
+def check(row: Row, options: Mapping[str, object]) -> Options:
+    """Every option, given or presumed. ValueError names one that is wrong. No port is opened."""
+    values = parse_options(row.options, options)
+    row.make(Place("", Envelope(0, 0, 0, 0, 0, (), 0), 0, lambda transport: transport), values)
+    return values
 
 
 def make(row: Row, place: Place, options: Mapping[str, object]) -> Stimulator:

@@ -78,8 +78,12 @@ ADC_MISSING: Final = (
 )
 
 OPTIONS: Final[OptionTable] = {
-    "adc_at_0c": Option("reading of the coil's thermometer at 0 degree C", None, 0, 254),
-    "adc_per_100c": Option("and how much it rises in 100 degrees", None, -2_000, 2_000),
+    "adc_at_0c": Option(
+        "reading of the coil's thermometer at 0 degree C", None, 0, 254, required=True
+    ),
+    "adc_per_100c": Option(
+        "and how much it rises in 100 degrees", None, -2_000, 2_000, required=True
+    ),
 }
 """Nobody has published the scale; without it the coil's temperature is unknown."""
 
@@ -279,7 +283,7 @@ class DuomagStimulator:
         if shot is not None and shot.sent_at is not None:
             self._settle(shot, status, now)
         elif self._was_charged and not status.charged and not moved and not status.faults:
-            self._account.pulse(now, status.mso_pct)  # its trigger input, its panel
+            self._account.stranger(now, status.mso_pct)
         # One damaged record must not make it ready: there is no checksum. Two have to agree.
         self._ready = self._was_charged and bool(status.charged) and not moved
         self._was_charged = bool(status.charged) and status.mso_pct > 0
@@ -341,7 +345,5 @@ class DuomagStimulator:
 
     def _end(self, shot: Shot, fired: int, why: str) -> None:
         self._account.answered(shot, Outcome.APPLIED, "")
-        if fired:
-            shown_pct = self._status.mso_pct if self._status is not None else 0
-            self._account.pulse(shot.start_at, shown_pct, block_id=shot.block.block_id)
-        self._account.ended(shot, fired, why, fired)
+        shown_pct = self._status.mso_pct if self._status is not None else 0
+        self._account.ended(shot, fired, why, shown_pct)

@@ -385,7 +385,7 @@ class MagproStimulator:
         """A trigger of ours, one more frame of the same burst, or a pulse of nobody here."""
         shot = self._account.shot
         if shot is None or shot.sent_at is None or self._told >= shot.block.pulses:
-            self._account.pulse(now, self._shown_pct, a_per_us)
+            self._account.stranger(now, self._shown_pct, a_per_us)
             return
         self._told += 1
         self._a_per_us = max(a_per_us, self._a_per_us) if self._told > 1 else a_per_us
@@ -413,11 +413,8 @@ class MagproStimulator:
             self._end(shot, shot.block.pulses, "counted, and not told", now)
 
     def _end(self, shot: Shot, fired: int, why: str, now: BootUs) -> None:
-        block, seen = shot.block, fired if self._told else 0
-        for place in range(seen):
-            at = BootUs(shot.start_at + block.offset_us(place))
-            self._account.pulse(at, self._shown_pct, self._a_per_us, block.block_id, place)
-        self._account.ended(shot, fired, why, seen)
+        a_per_us = self._a_per_us if self._told else 0
+        self._account.ended(shot, fired, why, self._shown_pct, a_per_us)
         self._tell_status(now)
 
     @property

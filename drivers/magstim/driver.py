@@ -26,7 +26,7 @@ from drivers.contract import (
 )
 from drivers.line import ECHO, Line
 from drivers.magstim.exchange import Answered, Ask, Exchange, Noise
-from drivers.magstim.units import NOTHING_TOLD, Talk, Unit
+from drivers.magstim.units import LEASE_US, NOTHING_TOLD, Talk, Unit
 from drivers.talk import Conversation
 from firmware_protocol.magstim.messages import (
     KEEP_ALIVE_US,
@@ -71,7 +71,7 @@ INFO: Final = {
         stop_class=StopClass.KEEP_ALIVE,
         maturity=Maturity.EXPERIMENTAL,
         verified_on="",
-        lease_max_us=SECOND,
+        lease_max_us=LEASE_US if name == "magstim-rapid" else 0,
         lead_us=LEAD_US,
         hello_after_us=500 * MS,
         connect_within_us=2 * SECOND,  # listening, and at most 10 exchanges
@@ -333,7 +333,7 @@ class MagstimStimulator:
         if shot is not None and shot.sent_at is not None:
             self._settle(shot, train, asked_at, now)
         elif train or (before is Status.READY and self._phase == Status(0)):
-            self._account.pulse(asked_at, self._power)  # a trigger input, a pedal, the panel
+            self._account.stranger(asked_at, self._power)
         self._tell_status(asked_at, train=bool(train))
 
     @property
@@ -407,7 +407,4 @@ class MagstimStimulator:
             self._end(shot, shot.due_by(latest), "the train ended early")
 
     def _end(self, shot: Shot, fired: int, why: str) -> None:
-        seen = fired if shot.block.pulses == 1 else 0  # one by one: where we know when
-        if seen:
-            self._account.pulse(shot.start_at, self._power, block_id=shot.block.block_id)
-        self._account.ended(shot, fired, why, seen)
+        self._account.ended(shot, fired, why, self._power)

@@ -210,7 +210,7 @@ RAPID_OPTIONS: Final[OptionTable] = {
         pattern="[!-?A-~]{4}-[!-?A-~]{8}-[!-?A-~]{2}",
         secret=True,
     ),
-    "supply": Option("mains, V", 115, 115, 240),
+    "supply": Option("mains, V", 115, choices=tuple(Supply)),
     "super": Option("1 for a Super Rapid²", 0, 0, 1),
     "plus": Option("1 for a Super Rapid² Plus¹", 0, 0, 1),
 }
@@ -226,8 +226,6 @@ class Rapid(_Common):
         unlock = options["unlock"]
         self._unlock = unlock if isinstance(unlock, str) else None
         super().__init__(Dialect(Model.RAPID, 9 if self._unlock else 8))
-        if options["supply"] not in tuple(Supply):
-            raise ValueError("device.options.supply is not 115 or 240")
         if options["plus"] and not options["super"]:
             raise ValueError("device.options.plus is only there with super = 1")
         self._supply = Supply(int(options["supply"] or 0))

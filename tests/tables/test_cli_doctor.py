@@ -40,6 +40,7 @@ def test_the_stopping_class_is_told_in_plain_words(name: str, level: str, words:
     assert (found.level, found.exit_status) == (level, 0)
     assert words in found.says
     assert (found.next_step == "") is (level == "ok")
+    assert ("a train" in found.says) is (name == "magstim-rapid")
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,7 @@ def test_every_driver_of_today_is_told_to_be_experimental() -> None:
 
 TABLE = {
     "unlock": Option("the unit's code", pattern="[a-z]{4}", secret=True),
-    "supply": Option("mains, V", 115, 115, 240),
+    "supply": Option("mains, V", 115, choices=(115, 240)),
 }
 
 
@@ -74,15 +75,33 @@ TABLE = {
         ({"supply": 240}, [("warn", 0, "device.options.unlock is not given: the unit's code")]),
         ({"unlock": "ABCD"}, [("wrong", 1, "device.options.unlock is not a text like")]),
         ({"volt": 1}, [("wrong", 1, "device.options.volt is unknown")]),
+        ({"supply": 200}, [("wrong", 1, "device.options.supply is not 115 or 240")]),
     ],
 )
 def test_options_that_are_missing_presumed_or_wrong(
     given: Mapping[str, object], found: list[tuple[str, int, str]]
 ) -> None:
-    said = doctor.options(TABLE, given)
+    row = registry.find("tmslink")._replace(options=TABLE)
+    said = doctor.options(row, given)
     assert [(one.level, one.exit_status) for one in said] == [one[:2] for one in found]
     assert all(words in one.says for one, (_, _, words) in zip(said, found, strict=True))
     assert "abcd" not in str(said).lower()  # a secret is not told, right or wrong
+
+
+@pytest.mark.parametrize(
+    ("driver", "given", "words"),
+    [
+        ("magstim-rapid", {"plus": 1}, ["device.options.plus is only there with super = 1"]),
+        ("duomag-xt", {"adc_at_0c": 1, "adc_per_100c": 0}, ["adc_per_100c is 0"]),
+        ("duomag-xt", {}, ["adc_at_0c is not given", "adc_per_100c is not given"]),
+    ],
+)
+def test_options_with_which_the_driver_would_not_connect_are_wrong(
+    driver: str, given: Mapping[str, object], words: list[str]
+) -> None:
+    said = doctor.options(registry.find(driver), given)
+    assert [(one.level, one.exit_status) for one in said] == [("wrong", 1)] * len(words)
+    assert all(some in one.says for one, some in zip(said, words, strict=True))
 
 
 THERE = PortFacts("/dev/ttyUSB0", True, True, True, "dialout", ())

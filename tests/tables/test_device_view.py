@@ -39,7 +39,7 @@ class View:
         self, play: Playback | None = None, serial: str | None = None, up: bool = True
     ) -> None:
         self.report = Reporter()
-        self.view = DeviceView(serial, PulseTimes(GENERAL.train_gap_min_us), self.report)
+        self.view = DeviceView(serial, PulseTimes(GENERAL.train_gap_min_us), self.report, 1)
         self.play = play
         if up:
             self.note(LinkUp(IDENTITY, ENVELOPE))

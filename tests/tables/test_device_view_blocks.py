@@ -184,18 +184,19 @@ def test_missed_pulses_go_on_from_block_to_block() -> None:
     play = seen.play
     assert play is not None
     for missed in (2, 4):
-        seen.note(BlockEnded(1, 0, 0, "complete", 40))
+        seen.note(BlockEnded(1, 0, 2, "complete", 40))
         assert seen.view.missed == missed
         play.open = opened(play, block(2, 1))
     seen.pulse(0, 41)
-    seen.note(BlockEnded(1, 1, 0, "complete", 41))
+    seen.note(BlockEnded(1, 1, 1, "in whatever words", 41))
     assert seen.view.missed == 4
     assert seen.view._missing == 1
 
 
-def test_a_block_that_was_cut_short_missed_nothing() -> None:
+@pytest.mark.parametrize(("delivered", "skipped"), [(0, 0), (0, 1), (1, 0)])
+def test_a_block_that_was_cut_short_missed_nothing(delivered: int, skipped: int) -> None:
     seen = under_way()
-    seen.note(BlockEnded(1, 0, 0, "STOP", 40))
+    seen.note(BlockEnded(1, delivered, skipped, "STOP", 40 + delivered))
     assert seen.view.missed == 0
 
 

@@ -93,8 +93,21 @@ def test_what_finds_no_place_is_counted_and_the_gap_is_told(pipe: Pipe, too_many
         out += pipe.read()
     out += pipe.read()
     _, records = recording.read(out.decode().splitlines(keepends=True))
-    gap = [Record(99_999, recording.LOST, str(too_many).encode())] if too_many else []
+    newest = WAITING_MAX + too_many - 1
+    gap = [Record(newest, recording.LOST, str(too_many).encode())] if too_many else []
     assert list(records) == [*map(note, range(WAITING_MAX)), *gap, note(99_999)]
+
+
+def test_a_gap_at_the_very_end_is_told_as_well(pipe: Pipe) -> None:
+    for number in range(WAITING_MAX + 50):
+        pipe.kept.note(note(number))
+    out = b""
+    while not pipe.kept.flush():
+        out += pipe.read()
+    out += pipe.read()
+    _, records = recording.read(out.decode().splitlines(keepends=True))
+    last = Record(WAITING_MAX + 49, recording.LOST, b"50")
+    assert list(records) == [*map(note, range(WAITING_MAX)), last]
 
 
 def test_one_cycle_formats_no_more_than_its_share(pipe: Pipe) -> None:

@@ -64,7 +64,7 @@ def test_a_flood_of_errors_is_kept_within_bounds_and_stays_more_than_one() -> No
 
 
 def test_the_rate_is_the_change_within_the_last_second() -> None:
-    coil = CoilWatch()
+    coil = CoilWatch(1)
     coil.reading(reading(NOW, surface_dc=240))
     assert coil.rate_dc == 0
     coil.reading(reading(NOW + 20 * MS, surface_dc=265))
@@ -76,7 +76,7 @@ def test_the_rate_is_the_change_within_the_last_second() -> None:
 
 
 def test_before_the_second_reading_nothing_is_known_against_the_coil() -> None:
-    coil = CoilWatch()
+    coil = CoilWatch(1)
     assert coil.rate_dc == 0
     assert coil.stuck_j == 0
     coil.reading(reading(1, surface_dc=240))  # however young the clock
@@ -87,14 +87,14 @@ def test_before_the_second_reading_nothing_is_known_against_the_coil() -> None:
 
 @pytest.mark.parametrize(("gap_us", "rate_dc"), [(3 * SECOND, 160), (3 * SECOND + 1, 0)])
 def test_readings_three_seconds_apart_still_have_a_rate(gap_us: int, rate_dc: int) -> None:
-    coil = CoilWatch()
+    coil = CoilWatch(1)
     coil.reading(reading(NOW, surface_dc=240))
     coil.reading(reading(NOW + gap_us, surface_dc=400))
     assert coil.rate_dc == rate_dc
 
 
 def test_after_a_gap_in_the_readings_no_rate_is_made_up() -> None:
-    coil = CoilWatch()
+    coil = CoilWatch(1)
     coil.reading(reading(NOW, surface_dc=240))
     coil.reading(reading(NOW + 3 * SECOND + 1, surface_dc=400))
     assert coil.rate_dc == 0
@@ -103,7 +103,7 @@ def test_after_a_gap_in_the_readings_no_rate_is_made_up() -> None:
 
 
 def test_energy_counts_until_either_temperature_moves() -> None:
-    coil = CoilWatch()
+    coil = CoilWatch(1)
     coil.reading(reading(NOW))
     for index in range(10):
         coil.pulse(BootUs(NOW + index * 100 * MS), 1_000)
@@ -119,7 +119,7 @@ def test_energy_counts_until_either_temperature_moves() -> None:
 
 
 def test_energy_is_told_in_whole_joules_that_are_full() -> None:
-    coil = CoilWatch()
+    coil = CoilWatch(1)
     coil.reading(reading(NOW))
     for permille in (125, 14, 6, 4):
         coil.pulse(NOW, permille)
@@ -130,7 +130,7 @@ def test_energy_is_told_in_whole_joules_that_are_full() -> None:
 
 
 def test_a_run_may_begin_as_soon_as_the_clock_does() -> None:
-    coil = CoilWatch()
+    coil = CoilWatch(1)
     coil.reading(reading(0))
     for second in range(12):
         coil.pulse(BootUs(1 + second * SECOND), 1_000)
@@ -138,7 +138,7 @@ def test_a_run_may_begin_as_soon_as_the_clock_does() -> None:
 
 
 def test_a_long_run_proves_nothing_and_a_new_one_does() -> None:
-    coil = CoilWatch()
+    coil = CoilWatch(1)
     coil.reading(reading(NOW))
     coil.pulse(NOW, 1_000)
     at = NOW

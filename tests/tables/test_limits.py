@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from firmware_protocol.duomag.messages import Coil
+from firmware_protocol.magpro.names import COIL_TYPES
 from tmsctl.safety.coils import COILS
 from tmsctl.safety.dose import FULL_PULSE_UJ, pulse_energy_uj
 from tmsctl.safety.limits import (
@@ -123,6 +125,12 @@ COILS_PINNED = {
 def test_the_table_of_coils_is_the_one_that_was_reviewed() -> None:
     assert {kind: row.didt_max_centi for kind, row in COILS.items()} == COILS_PINNED
     assert all(row.name and row.source and not row.verified for row in COILS.values())
+
+
+def test_coils_have_the_names_that_the_protocols_give_them() -> None:
+    told = {kind: name for kind, name in COIL_TYPES.items() if kind}
+    told |= {100 + coil: coil.name.removeprefix("C").replace("_", "-") for coil in Coil}
+    assert {kind: COILS[kind].name for kind in told} == told
 
 
 def test_the_energy_of_a_pulse_is_exact() -> None:

@@ -332,11 +332,9 @@ def test_rts_and_dtr_are_low_with_the_first_word_to_an_open_port_where_that_is_a
     assert calls == [("open", False), ("dtr", level), ("rts", level)]
 
 
-@pytest.mark.parametrize(
-    ("driver", "low"), [("magstim-200", True), ("magstim-rapid", True), ("tmslink", False)]
-)
+@pytest.mark.parametrize("row", registry.DRIVERS, ids=lambda row: row.info.name)
 def test_the_families_with_a_trigger_on_rts_ask_for_it(
-    driver: str, low: bool, pty: Pty, monkeypatch: pytest.MonkeyPatch
+    row: registry.Row, pty: Pty, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[bool] = []
 
@@ -346,7 +344,7 @@ def test_the_families_with_a_trigger_on_rts_ask_for_it(
 
     monkeypatch.setattr(registry, "SerialPort", port)
     place = registry.Place(pty.path, SITE, 1, lambda transport: transport)
-    made = registry.make(registry.find(driver), place, {})
+    made = registry.make(row, place, {})
     made.poll(BootUs(1_000_000))
     made.close()
-    assert asked == [low]
+    assert asked == [row.trigger_on_rts]

@@ -47,6 +47,17 @@ KNOB_US: Final = 300 * MS
 """A knob that somebody turns is told within the age of a status, and stops the session."""
 
 
+PERSON_US: Final = 500 * MS
+"""The person of the stories looks twice a second, and a unit takes longer to be armed."""
+
+FOREIGN: Final = ("external_trigger", "spontaneous_pulse", "phantom_pulse", "extra_pulse")
+NEAR_US: Final = 600 * MS
+"""A pulse so near to a trigger of the host may be taken for its own, and counts as that."""
+
+NOTICED_US: Final = 500 * MS
+"""Twice the greatest age of a status."""
+
+
 def hit(e: FamilyEvidence, at_us: int, kinds: tuple[str, ...], after_us: int = 0) -> list[Line]:
     """Hazards of these kinds that were there at an instant, or until shortly before."""
     return [
@@ -145,14 +156,37 @@ def counted(e: FamilyEvidence) -> list[str]:
 
 
 def permitted(e: FamilyEvidence) -> list[str]:
-    """A trigger is written only while the guard is ARMED: never in SAFE, never after a STOP."""
+    """A trigger is written only while the guard is ARMED, and never after a STOP."""
     found = []
+    for stop in e["hazards"]:
+        for at, _ in e["triggers"] if stop["kind"] == "stop" else []:
+            if stop["at_us"] < at <= stop["at_us"] + PERSON_US:
+                found.append(f"a trigger at {clock(at)}, after STOP at {clock(stop['at_us'])}")
     at_us = [at for at, _, _, _ in e["transitions"]]
     for at, life in e["triggers"]:
         number = bisect_right(at_us, at) - 1
         state = e["transitions"][number] if number >= 0 else (0, 0, "none", "none")
         if state[2] != "ARMED" or state[1] != life:
             found.append(f"a trigger at {clock(at)}, in {state[2]} since {clock(state[0])}")
+    return found
+
+
+def noticed(e: FamilyEvidence) -> list[str]:
+    """A pulse that nobody here asked for ends the session, where unit, line and host let see it."""
+    found = []
+    at_us = [at for at, _, _, _ in e["transitions"]]
+    asked = [at for at, _ in e["triggers"]]
+    for line in e["lines"]:
+        at = line["at_us"]
+        if line["event"] != "pulse" or line["cause"] == "fire":
+            continue
+        near = bisect_right(asked, at + NEAR_US) - bisect_right(asked, at - NEAR_US)
+        hurt = [h for h in e["hazards"] if h["at_us"] <= at + SECOND <= h["until_us"] + 2 * SECOND
+                and h["kind"] not in FOREIGN]  # fmt: skip
+        number = bisect_right(at_us, at + NOTICED_US) - 1
+        if number < 0 or near or hurt or e["transitions"][number][2] != "ARMED":
+            continue
+        found.append(f"a pulse of {line['cause']} at {clock(at)}, and it is still ARMED")
     return found
 
 
@@ -181,6 +215,7 @@ FAMILY_ORACLES: Final[dict[str, Callable[[FamilyEvidence], list[str]]]] = {
     "granted": granted,
     "counted": counted,
     "permitted": permitted,
+    "noticed": noticed,
     "pace": pace,
     "usable": usable,
 }

@@ -8,6 +8,7 @@ import pytest
 
 from drivers.contract import DeviceState
 from firmware_protocol.quantities import MS, SECOND
+from sim_device.faults import Rule
 from tests.families import BISTIM, DUOMAG, FAMILIES, M200, R30, RAPID, X100, Family
 from tests.world.rig import Rig, compiled
 from tmsctl.ipc import messages as ipc
@@ -31,7 +32,7 @@ def refusals(rig: Rig) -> list[tuple[str, str]]:
         (M200, "sp02-6"),
         (BISTIM, "sp02-6"),
         (RAPID, "sp02-6"),
-        (RAPID, "hf10-s10"),
+        (RAPID, "hf10-l10"),
         (R30, "hf10-s10"),
         (X100, "hf10-s10"),
         (X100, "itbs90"),
@@ -56,6 +57,47 @@ def test_a_clean_session_delivers_exactly_its_plan(family: Family, protocol: str
     assert rig.truth[-1]["event"] == "disarm"
     gaps = [b - a for a, b in pairwise(times(rig))]
     assert min(gaps) >= 20 * MS - 1
+
+
+def befall(rig: Rig, kind: str) -> None:
+    rig.firmware.faults.add_from_now(Rule(kind), rig.clock.device(rig.now))
+
+
+def test_a_unit_that_fires_no_more_is_found_out_where_it_shows_that() -> None:
+    rig = Rig(family=DUOMAG)
+    rig.start(compiled("sp02-6"))
+    rig.run_until(lambda: bool(rig.pulses), SECOND)
+    befall(rig, "no_fire")
+    rig.run_until(lambda: not rig.guard.device.may_be_armed, 40 * SECOND)
+    assert rig.service.codes() == ["run", "ready", "missed-pulses"]
+    assert rig.service.counted == len(rig.pulses) == 1
+
+
+@pytest.mark.parametrize(
+    ("family", "protocol"), [(M200, "sp02-6"), (RAPID, "hf10-s10"), (X100, "hf10-s10")]
+)
+def test_where_a_unit_shows_the_same_with_a_pulse_and_without_it_counts(
+    family: Family, protocol: str
+) -> None:
+    rig = Rig(family=family)
+    plan = compiled(protocol)
+    rig.start(plan)
+    befall(rig, "no_fire")
+    rig.run_until(lambda: rig.complete, plan.span_us + 5 * SECOND)
+    assert len(rig.pulses) == 1
+    assert rig.guard.play is not None
+    assert rig.service.counted + rig.guard.play.skipped == plan.pulses
+    assert rig.service.counted > 1
+
+
+def test_a_thermometer_that_stands_still_while_trains_leave_ends_the_session() -> None:
+    rig = Rig(family=RAPID)
+    rig.start(compiled("hf10-l10", 100))
+    befall(rig, "sensor_stuck")
+    rig.run_until(lambda: rig.is_safe, 90 * SECOND)
+    assert rig.service.codes() == ["run", "ready", "coil-sensor"]
+    train_j = sum(pulse["energy_j"] for pulse in rig.pulses[:10])
+    assert sum(pulse["energy_j"] for pulse in rig.pulses) < 5_000 + 2 * train_j
 
 
 def shows_idle(rig: Rig) -> bool:

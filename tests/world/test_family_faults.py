@@ -145,6 +145,23 @@ def stop_ignored(monkeypatch: pytest.MonkeyPatch) -> FamilyRig:
     return rig
 
 
+def deaf_to_stop(monkeypatch: pytest.MonkeyPatch) -> FamilyRig:
+    """A guard that does not hear the STOP button."""
+    rig = began(X100_CASE)
+    monkeypatch.setattr(FamilyRig, "stop", lambda rig: rig.cycle_now())
+    return rig
+
+
+def blind(monkeypatch: pytest.MonkeyPatch) -> FamilyRig:
+    """A driver that does not tell of pulses that are not its own."""
+    monkeypatch.setattr(Account, "stranger", lambda *_: None)
+    rig = began(M200_CASE)
+    rig.run(2_500 * MS)
+    rig.firmware.faults.add_from_now(Rule("external_trigger"), rig.clock.device(rig.now))
+    rig.run(SECOND)
+    return rig
+
+
 def hasty(monkeypatch: pytest.MonkeyPatch) -> FamilyRig:
     """A driver whose every second trigger comes 15 ms too soon."""
     right = Account.take
@@ -171,9 +188,18 @@ DEFECTS: Final[dict[str, Callable[[pytest.MonkeyPatch], FamilyRig]]] = {
     "granted": twice,
     "counted": uncounted,
     "permitted": stop_ignored,
+    "noticed": blind,
     "pace": hasty,
     "usable": latched_for_ever,
 }
+
+
+def test_a_guard_that_is_deaf_to_stop_is_seen_in_a_story(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = deaf_to_stop(monkeypatch)
+    storm = Storm(rig, 0)
+    storm.stop()
+    rig.run(SECOND)
+    assert "permitted" in judge_family(evidence_of(rig, storm, START))
 
 
 @pytest.mark.parametrize("judge", FAMILY_ORACLES)

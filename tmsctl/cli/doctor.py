@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from drivers.contract import DriverInfo, Maturity, StopClass
-from drivers.options import OptionTable, parse_options
 from tmsctl.cli.client import Client
 from tmsctl.cli.errors import EXIT_FAULT, EXIT_UNREACHABLE, EXIT_USAGE, CliError
 
@@ -68,8 +67,7 @@ def stop_class(info: DriverInfo) -> Finding:
                 "stopping",
                 "warn",
                 "when the software fails, this device disarms by itself only after about "
-                f"{(info.dead_man_us or 0) / 1e6:g} s, and a train that has begun, of at most "
-                f"{info.lease_max_us / 1e6:g} s, may go on to its end",
+                f"{(info.dead_man_us or 0) / 1e6:g} s{_train_that_goes_on(info.lease_max_us)}",
                 "Have the device's own stop button within reach.",
             )
         case StopClass.NONE:
@@ -80,6 +78,14 @@ def stop_class(info: DriverInfo) -> Finding:
                 "carries on with what it was told last",
                 "Have its own stop button, or a switch for its power, within reach.",
             )
+
+
+def _train_that_goes_on(lease_max_us: int) -> str:
+    if not lease_max_us:
+        return ""
+    return (
+        f", and a train that has begun, of at most {lease_max_us / 1e6:g} s, may go on to its end"
+    )
 
 
 def maturity(info: DriverInfo) -> Finding:
@@ -93,18 +99,24 @@ def maturity(info: DriverInfo) -> Finding:
     return Finding("driver", "warn", says, "Not for use with a coil near a person.")
 
 
-def options(table: OptionTable, given: Mapping[str, object]) -> list[Finding]:
+def options(driver: Row, given: Mapping[str, object]) -> list[Finding]:
     """What is wrong, missing or presumed in [device.options]. No value of a secret is told."""
+    from drivers.registry import check
+
+    table = driver.options
     try:
-        values = parse_options(table, given)
+        values = check(driver, given)
     except ValueError as error:
         return [Finding("options", "wrong", str(error), "Mend [device.options].", EXIT_USAGE)]
-    found = [
-        Finding("options", "warn", f"device.options.{name} is not given: {row.doc}",
-                f"If this device has it: {name} = {'...' if row.pattern else row.allowed}.")
-        for name, row in table.items()
-        if values[name] is None
-    ]  # fmt: skip
+    found = []
+    for name, row in table.items():
+        says = f"device.options.{name} is not given: {row.doc}"
+        value = f"{name} = {'...' if row.pattern else row.allowed}"
+        if values[name] is None and row.required:
+            step = f"Without it the device is not connected; set {value}."
+            found.append(Finding("options", "wrong", says, step, EXIT_USAGE))
+        elif values[name] is None:
+            found.append(Finding("options", "warn", says, f"If this device has it: {value}."))
     presumed = [
         f"{name} = {values[name]} ({row.doc})"
         for name, row in table.items()
@@ -275,7 +287,7 @@ def _place(path: Path, guard_pid: int | None) -> Iterator[Finding]:
         return
     yield maturity(row.info)
     yield stop_class(row.info)
-    yield from options(row.options, device.options)
+    yield from options(row, device.options)
     if device.url.startswith("socket://"):
         yield Finding("port", "note", f"{device.url} is not tried: the guard alone opens it")
         return

@@ -26,7 +26,7 @@ class CoilWatch:
         "_delivered_uj", "_kept", "_last", "_pulse_at", "_run_began_at", "_step_dc", "rate_dc",
     )  # fmt: skip
 
-    def __init__(self, step_dc: int = 1) -> None:
+    def __init__(self, step_dc: int) -> None:
         """`step_dc`: smallest change that the device's thermometer tells."""
         self._step_dc = step_dc
         self.rate_dc = 0  # change of the surface within the last second or little more, 0.1 C

@@ -34,9 +34,6 @@ READ_LATE_MAX_US = 40 * MS
 """The clock is read before the port; a status made in between is as young as can be, not from the
 future. A guard that loses the processor for longer trips by its cycle gap."""
 
-COMPLETE = "complete"
-"""How the driver says that a block ran to its end."""
-
 _ENERGISED = (DeviceState.ARMING, DeviceState.READY, DeviceState.FIRING)
 
 
@@ -44,7 +41,7 @@ class DeviceView:
     """Facts about the device, and the settlement of every block. It never sends anything."""
 
     def __init__(
-        self, serial: str | None, seen: PulseTimes, report: Reporter, coil_step_dc: int = 1
+        self, serial: str | None, seen: PulseTimes, report: Reporter, coil_step_dc: int
     ) -> None:
         self.status: DeviceStatus | None = None
         self.identity: Identity | None = None
@@ -166,8 +163,8 @@ class DeviceView:
             case BlockEnded():
                 holder = self._holder(play)
                 if holder and holder.open and holder.open.block.block_id == event.block_id:
-                    if event.why == COMPLETE:
-                        self._note_missed(holder.open, holder.open.block.pulses - event.delivered)
+                    if event.delivered + event.skipped == holder.open.block.pulses:
+                        self._note_missed(holder.open, event.skipped)  # it was not cut short
                     self._end(holder, event.delivered, event.skipped, event.why)
             case CommandEnded():
                 self._note_command(event, play, now)

@@ -37,7 +37,10 @@ class Recording:
         """`pipe` must not block; `keeper` is the process that reads it."""
         self.lost = 0  # records, in all
         self._pipe, self._keeper = pipe, keeper
-        self._gap = 0  # records lost since the last one that was kept
+        self._gap, self._gap_at = (
+            0,
+            0,
+        )  # records lost since the last one kept; when the last one was
         self._waiting: deque[Record] = deque()
         self._piece = recording.header_of(facts).encode()
         self._ended = False  # nobody reads any more
@@ -45,12 +48,16 @@ class Recording:
     def note(self, record: Record) -> None:
         if len(self._waiting) >= WAITING_MAX:
             self.lost += 1
-            self._gap += 1
+            self._gap, self._gap_at = self._gap + 1, record.at_us
             return
-        if self._gap:
-            self._waiting.append(Record(record.at_us, recording.LOST, str(self._gap).encode()))
-            self._gap = 0
+        self._tell_gap()
         self._waiting.append(record)
+
+    def _tell_gap(self) -> None:
+        if self._gap:
+            lost = str(self._gap).encode()
+            self._waiting.append(Record(self._gap_at, recording.LOST, lost))
+            self._gap = 0
 
     def flush(self) -> bool:
         """Pass on what the pipe takes; True when nothing is left. Never blocks, never raises."""
@@ -58,6 +65,7 @@ class Recording:
             self._waiting.clear()
             return True
         if not self._piece:
+            self._tell_gap()  # at once: nothing may come behind it
             waiting = self._waiting
             several = [waiting.popleft() for _ in range(min(len(waiting), AT_ONCE_MAX))]
             self._piece = "".join(map(recording.line_of, several)).encode()
