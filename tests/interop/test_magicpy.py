@@ -6,23 +6,13 @@ held against the ground truth.
 
 from __future__ import annotations
 
-import itertools
-import json
-import os
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.interop.conversation import Told, converse, gaps_us
+
 CLIENT = Path(__file__).with_name("magicpy_client.py")
-EMULATOR = (sys.executable, "-c", "from sim_device.entry import main; main()")
-DEADLINE_S = 50
 FAST = "rise_us_per_pct=1000"
 UNITS = {
     "x100": ("magpro-x100", FAST, "option=option", "reply_09_01=state", "pair_frames=one"),
@@ -33,65 +23,9 @@ UNITS = {
 EMPTY = ["Empty", 1]
 
 
-class Told(NamedTuple):
-    seen: dict[str, Any]  # by the client: what it understood, and its error
-    truth: list[dict[str, Any]]
-
-    def events(self, *names: str) -> list[dict[str, Any]]:
-        return [line for line in self.truth if line["event"] in names]
-
-    @property
-    def pulses(self) -> list[dict[str, Any]]:
-        return self.events("pulse")
-
-    def of(self, name: str, *keys: str) -> list[Any]:
-        """What the client understood without an error."""
-        info, error = self.seen[name]
-        assert error == 0, (name, info)
-        return [info[key] for key in keys]
-
-
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Told]]:
-    """Every conversation, side by side: they mostly wait."""
-    place = tmp_path_factory.mktemp("magicpy")
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    with ExitStack() as running:
-        clients: dict[str, subprocess.Popen[str]] = {}
-        emulators = []
-        for name, (model, *settings) in UNITS.items():
-            emulator = running.enter_context(
-                subprocess.Popen(
-                    [*EMULATOR, model, "--pty", str(place / name), "--log",
-                     str(place / f"{name}.jsonl"), "--set", *settings],
-                    stdout=subprocess.PIPE, text=True, cwd=ROOT,
-                )
-            )  # fmt: skip
-            running.callback(emulator.kill)
-            emulators.append(emulator)
-            assert emulator.stdout is not None
-            assert emulator.stdout.readline().startswith("ready ")
-            clients[name] = running.enter_context(
-                subprocess.Popen(
-                    [sys.executable, str(CLIENT), name, str(place / name)],
-                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
-                )
-            )  # fmt: skip
-            running.callback(clients[name].kill)
-        seen = {}
-        for name, client in clients.items():
-            out, errors = client.communicate(timeout=DEADLINE_S)
-            assert client.returncode == 0, f"{name}: {errors}"
-            seen[name] = json.loads(out)
-        for emulator in emulators:
-            emulator.send_signal(signal.SIGTERM)
-            emulator.wait(timeout=DEADLINE_S)
-        logs = {name: (place / f"{name}.jsonl").read_text().splitlines() for name in UNITS}
-        yield {name: Told(seen[name], [json.loads(x) for x in logs[name]]) for name in UNITS}
-
-
-def gaps_us(pulses: list[dict[str, Any]]) -> list[int]:
-    return [b["t_us"] - a["t_us"] for a, b in itertools.pairwise(pulses)]
+def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Told]:
+    return converse(CLIENT, UNITS, tmp_path_factory.mktemp("magicpy"))
 
 
 @pytest.mark.parametrize(

@@ -7,22 +7,13 @@ held against the ground truth.
 from __future__ import annotations
 
 import itertools
-import json
-import os
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.interop.conversation import Told, converse
+
 CLIENT = Path(__file__).with_name("magpy_client.py")
-EMULATOR = (sys.executable, "-c", "from sim_device.entry import main; main()")
-DEADLINE_S = 50
 CONFLICT, BAD_DATA, UNKNOWN = 5, 4, 3  # MagPy's own numbers
 UNITS = {
     "200": ("magstim-200",),
@@ -33,56 +24,9 @@ UNITS = {
 }
 
 
-class Told(NamedTuple):
-    seen: dict[str, Any]  # by the client
-    truth: list[dict[str, Any]]
-
-    def events(self, *names: str) -> list[dict[str, Any]]:
-        return [line for line in self.truth if line["event"] in names]
-
-    @property
-    def pulses(self) -> list[dict[str, Any]]:
-        return self.events("pulse")
-
-
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Told]]:
-    """Every conversation, side by side: they mostly wait."""
-    place = tmp_path_factory.mktemp("magpy")
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    with ExitStack() as running:
-        clients: dict[str, subprocess.Popen[str]] = {}
-        emulators = []
-        for name, (model, *settings) in UNITS.items():
-            sets = [f"--set={each}" for each in settings]
-            emulator = running.enter_context(
-                subprocess.Popen(
-                    [*EMULATOR, model, "--pty", str(place / name), "--log",
-                     str(place / f"{name}.jsonl"), *sets],
-                    stdout=subprocess.PIPE, text=True, cwd=ROOT,
-                )
-            )  # fmt: skip
-            running.callback(emulator.kill)
-            emulators.append(emulator)
-            assert emulator.stdout is not None
-            assert emulator.stdout.readline().startswith("ready ")
-            clients[name] = running.enter_context(
-                subprocess.Popen(
-                    [sys.executable, str(CLIENT), name, str(place / name)],
-                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
-                )
-            )  # fmt: skip
-            running.callback(clients[name].kill)
-        seen = {}
-        for name, client in clients.items():
-            out, errors = client.communicate(timeout=DEADLINE_S)
-            assert client.returncode == 0, f"{name}: {errors}"
-            seen[name] = json.loads(out)
-        for emulator in emulators:
-            emulator.send_signal(signal.SIGTERM)
-            emulator.wait(timeout=DEADLINE_S)
-        logs = {name: (place / f"{name}.jsonl").read_text().splitlines() for name in UNITS}
-        yield {name: Told(seen[name], [json.loads(x) for x in logs[name]]) for name in UNITS}
+def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Told]:
+    return converse(CLIENT, UNITS, tmp_path_factory.mktemp("magpy"))
 
 
 def test_a_200_is_connected_set_armed_fired_and_disarmed(told: dict[str, Told]) -> None:
