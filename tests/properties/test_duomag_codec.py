@@ -20,6 +20,7 @@ from firmware_protocol.duomag.framing import (
 )
 from firmware_protocol.duomag.messages import Command, Kind, Status
 from sim_device.duomag_wire import SIZES, Pairs, record
+from tests.properties.damage import mutated
 
 BYTES = st.integers(0, 254)
 CHUNKS = st.lists(st.integers(1, 40), min_size=1, max_size=12)
@@ -166,31 +167,12 @@ def test_a_megabyte_of_noise_takes_no_memory(noise: bytes) -> None:
     assert held < 20_000
 
 
-def mutated(stream: bytes, rng: random.Random) -> bytes:
-    out = bytearray(stream)
-    for _ in range(rng.randint(1, 4)):
-        place, size = rng.randrange(len(out)), rng.randint(1, 20)
-        match rng.randrange(5):
-            case 0:
-                out[place] ^= 1 << rng.randrange(8)
-            case 1:
-                del out[place : place + size]
-                out = out or bytearray(1)
-            case 2:
-                out[place:place] = rng.randbytes(size)
-            case 3:
-                out[place:place] = out[place : place + 3 * size]
-            case 4:
-                out[place : place + size] = b"\xff" * size
-    return bytes(out)
-
-
 def test_thirty_thousand_damaged_streams_to_the_host_raise_nothing_and_end_well() -> None:
     rng = random.Random(3)
     clean, tail = stream_of(4)[:-1], stream_of(AGREE + 1)
     last, hurt = m.status_of(tail[-16:-1]), 0
     for _ in range(30_000):
-        spoilt = mutated(clean, rng)
+        spoilt = mutated(clean, rng, 4, 0xFF)
         decoder, at = StatusDecoder(), rng.randint(0, len(spoilt))
         found = decoder.feed(spoilt[:at]) + decoder.feed(spoilt[at:] + tail)
         assert found[-1] == last  # it reads again whatever was before
@@ -204,7 +186,7 @@ def test_thirty_thousand_damaged_streams_to_the_device_raise_nothing_and_end_wel
     clean = encode([*commands, m.FIRE, m.FIRE])
     hurt = 0
     for _ in range(30_000):
-        spoilt = mutated(clean, rng)
+        spoilt = mutated(clean, rng, 4, 0xFF)
         device, trace = Pairs(0), CommandDecoder()
         got = device.feed(spoilt, 0)
         seen = [one for one in trace.feed(spoilt) if isinstance(one, Command)]

@@ -16,6 +16,7 @@ from firmware_protocol.tmslink import messages as m
 from firmware_protocol.tmslink.framing import Deframer, body_of, frame, stuff, unstuff
 from firmware_protocol.tmslink.link import BadFrame, Link, LinkEvent
 from firmware_protocol.tmslink.spec import VECTORS, vector_body
+from tests.properties.damage import mutated
 
 BODIES = st.binary(min_size=m.HEADER_SIZE + m.CRC_SIZE, max_size=m.BODY_SIZE_MAX)
 MOSTLY_ZEROS = st.lists(st.sampled_from([0, 0, 0, 1, 255]), min_size=13, max_size=61).map(bytes)
@@ -174,25 +175,6 @@ def believed(events: list[LinkEvent]) -> list[LinkEvent]:
     return [event for event in events if not isinstance(event, BadFrame)]
 
 
-def mutated(stream: bytes, rng: random.Random) -> bytes:
-    out = bytearray(stream)
-    for _ in range(rng.randint(1, 6)):
-        place, size = rng.randrange(len(out)), rng.randint(1, 20)
-        match rng.randrange(5):
-            case 0:
-                out[place] ^= 1 << rng.randrange(8)
-            case 1:
-                del out[place : place + size]
-                out = out or bytearray(1)
-            case 2:
-                out[place:place] = rng.randbytes(size)
-            case 3:
-                out[place:place] = out[place : place + 3 * size]
-            case 4:
-                out[place : place + size] = bytes(size)
-    return bytes(out)
-
-
 def test_fifty_thousand_damaged_streams_raise_nothing_and_make_nothing_up() -> None:
     rng = random.Random(6)
     clean = session_stream(3)
@@ -205,7 +187,7 @@ def test_fifty_thousand_damaged_streams_raise_nothing_and_make_nothing_up() -> N
     for _ in range(50_000):
         link = Link()
         link.hello(hello, hello.nonce)
-        events = link.receive(mutated(clean, rng), BootUs(0))
+        events = link.receive(mutated(clean, rng, 6, 0), BootUs(0))
         assert honest.issuperset(believed(events))
         whole += len(believed(events)) == 4
     assert whole < 25_000  # the mutations do damage
