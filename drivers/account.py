@@ -191,7 +191,16 @@ class Account:
         if self.shot is not None and self.shot.sent_at is None:
             self.refuse(self.shot, why)
 
-    def ended(self, shot: Shot, fired: int, why: str, mso_pct: int, a_per_us: int = 0) -> None:
+    def ended(
+        self,
+        shot: Shot,
+        fired: int,
+        why: str,
+        mso_pct: int,
+        a_per_us: int = 0,
+        *,
+        cut: bool = False,
+    ) -> None:
         """`fired` of its pulses have left, at the intensity that the unit shows."""
         self.shot = None
         self._block_fired = fired
@@ -199,7 +208,8 @@ class Account:
         for place in range(fired):
             at = BootUs(shot.start_at + block.offset_us(place))
             self._pulse(at, block.block_id, place, mso_pct, a_per_us)
-        self.tell(BlockEnded(block.block_id, fired, block.pulses - fired, why, self._count))
+        skipped = block.pulses - fired
+        self.tell(BlockEnded(block.block_id, fired, skipped, why, self._count, not cut))
 
     def stranger(self, at: BootUs, mso_pct: int, a_per_us: int = 0) -> None:
         """A pulse of nobody here has left: a trigger input, a pedal, the panel."""

@@ -163,13 +163,14 @@ class PulseSeen(NamedTuple):
 
 
 class BlockEnded(NamedTuple):
-    """A block is over; `delivered + skipped` is less than its pulses when it was cut short."""
+    """A block is over."""
 
     block_id: int
     delivered: int
-    skipped: int
+    skipped: int  # were due and left out, in time order before the end; never made up
     why: str
     pulse_count: int
+    complete: bool  # every place of it has passed: what was not delivered is missing
 
 
 class CommandEnded(NamedTuple):

@@ -404,7 +404,8 @@ class MagstimStimulator:
         else:
             # It ended at some instant up to now, and may have begun as soon as it was told.
             latest = BootUs(now + FIRE_LATENCY_US)
-            self._end(shot, shot.due_by(latest), "the train ended early")
+            fired, why = shot.due_by(latest), "the train ended early"
+            self._account.ended(shot, fired, why, self._power, cut=True)
 
     def _end(self, shot: Shot, fired: int, why: str) -> None:
         self._account.ended(shot, fired, why, self._power)

@@ -304,6 +304,7 @@ class TmslinkStimulator:
                         skipped=event.skipped,
                         why=_CAUSES[event.cause],
                         pulse_count=event.pulse_count,
+                        complete=event.cause == wire.Cause.COMPLETE,
                     )
                 )
             case BadFrame(why):

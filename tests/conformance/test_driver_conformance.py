@@ -219,6 +219,7 @@ def test_exactly_the_permitted_pulses_leave_at_the_permitted_times(
         assert {pulse.block_id for pulse in seen} == {block.block_id}
     (ended,) = b.all(BlockEnded)
     assert (ended.delivered, ended.skipped, ended.why) == (block.pulses, 0, COMPLETE)
+    assert ended.complete
     newest = b.all(DeviceStatus)[-1]
     assert ended.pulse_count == newest.pulse_count == before + block.pulses
     assert (newest.block_id, newest.block_fired) == (block.block_id, block.pulses)
@@ -341,6 +342,7 @@ def test_disarm_ends_a_block_and_latches_nothing(bench: MakeBench) -> None:
     (ended,) = b.all(BlockEnded)
     assert ended.delivered == len(b.pulses_at()) < block.pulses
     assert ended.delivered + ended.skipped < block.pulses
+    assert not ended.complete
     assert ended.why
     assert b.state is DeviceState.IDLE  # and not LATCHED
 

@@ -348,7 +348,7 @@ class Bench:
         assert self.shows is not None
         self.show(state=DeviceState.READY)
         count = self.shows.pulse_count
-        ended = BlockEnded(permit.block.block_id, delivered, skipped, "complete", count)
+        ended = BlockEnded(permit.block.block_id, delivered, skipped, "complete", count, True)
         return self.cycle(events=[ended], at=at)
 
 

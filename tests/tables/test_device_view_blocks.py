@@ -184,19 +184,19 @@ def test_missed_pulses_go_on_from_block_to_block() -> None:
     play = seen.play
     assert play is not None
     for missed in (2, 4):
-        seen.note(BlockEnded(1, 0, 2, "complete", 40))
+        seen.note(BlockEnded(1, 0, 0, "complete", 40, True))
         assert seen.view.missed == missed
         play.open = opened(play, block(2, 1))
     seen.pulse(0, 41)
-    seen.note(BlockEnded(1, 1, 1, "in whatever words", 41))
+    seen.note(BlockEnded(1, 1, 0, "in whatever words", 41, True))
     assert seen.view.missed == 4
     assert seen.view._missing == 1
 
 
-@pytest.mark.parametrize(("delivered", "skipped"), [(0, 0), (0, 1), (1, 0)])
+@pytest.mark.parametrize(("delivered", "skipped"), [(0, 0), (0, 2), (1, 1)])
 def test_a_block_that_was_cut_short_missed_nothing(delivered: int, skipped: int) -> None:
     seen = under_way()
-    seen.note(BlockEnded(1, delivered, skipped, "STOP", 40 + delivered))
+    seen.note(BlockEnded(1, delivered, skipped, "STOP", 40 + delivered, False))
     assert seen.view.missed == 0
 
 
@@ -208,7 +208,7 @@ def test_the_report_of_a_block_closes_it_and_adds_up() -> None:
     play = seen.play
     assert play is not None
     play.delivered, play.confirmed, play.skipped, seen.view.refusals = 10, 9, 1, 2
-    seen.note(BlockEnded(1, 2, 1, "STOP", 42))
+    seen.note(BlockEnded(1, 2, 1, "STOP", 42, False))
     assert (play.delivered, play.confirmed, play.skipped, play.position) == (12, 11, 2, 3)
     assert seen.view.count == 42
     assert seen.view.refusals == 0
@@ -218,11 +218,11 @@ def test_the_report_of_a_block_closes_it_and_adds_up() -> None:
 
 def test_only_its_own_report_closes_a_block() -> None:
     seen = under_way()
-    seen.note(BlockEnded(2, 2, 0, "complete", 42))
+    seen.note(BlockEnded(2, 2, 0, "complete", 42, True))
     assert seen.outcomes() == []
     assert seen.view.count == 40
     for other in (View(), View(playback())):
-        other.note(BlockEnded(1, 2, 0, "complete", 42))
+        other.note(BlockEnded(1, 2, 0, "complete", 42, True))
         assert other.outcomes() == []
 
 
@@ -243,7 +243,7 @@ def test_the_dose_counts_pulses_at_the_times_when_they_left(
     assert play is not None
     for number, place in enumerate(seen_places):
         seen.pulse(place, 41 + number, START + place * 100 * MS)
-    seen.note(BlockEnded(1, delivered, skipped, "STOP", 40 + delivered))
+    seen.note(BlockEnded(1, delivered, skipped, "STOP", 40 + delivered, False))
     assert list(play.sent._times) == [START + at * MS for at in times]
     assert play.sent.energy_at_most(0) == len(times) * 63_000_000
 
@@ -365,16 +365,16 @@ def test_a_block_of_an_unloaded_plan_is_settled_before_the_next_plan_counts() ->
     assert (orphan.delivered, seen.play.delivered) == (2, 0)
     # From now on the plan that is loaded is the one that counts.
     seen.play.open = opened(seen.play, block(2, 1))
-    seen.note(BlockEnded(1, 2, 0, "complete", 44))
+    seen.note(BlockEnded(1, 2, 0, "complete", 44, True))
     assert (orphan.delivered, seen.play.delivered) == (2, 2)
 
 
 def test_the_end_of_a_loaded_block_forgets_no_unloaded_one() -> None:
     seen = under_way()
     assert seen.play is not None
-    seen.note(BlockEnded(1, 2, 0, "complete", 42))
+    seen.note(BlockEnded(1, 2, 0, "complete", 42, True))
     seen.view.adopt_orphan(seen.play)  # nothing is open: nothing is kept
     seen.play = playback()
     seen.play.open = opened(seen.play, block(2, 1))
-    seen.note(BlockEnded(1, 1, 0, "STOP", 43))
+    seen.note(BlockEnded(1, 1, 0, "STOP", 43, False))
     assert seen.play.delivered == 1

@@ -192,7 +192,7 @@ def test_a_run_whose_last_block_has_no_outcome_lays_no_time_line() -> None:
     assert isinstance(bench.guard.state, Armed)
     assert bench.guard.play is not None
     assert bench.guard.play.origin is None
-    told = bench.cycle(events=[BlockEnded(1, 0, 0, "refused", 40)])
+    told = bench.cycle(events=[BlockEnded(1, 0, 0, "refused", 40, False)])
     assert bench.guard.play.origin is not None
     assert wants(told) == [(2, 0, 2)]
 

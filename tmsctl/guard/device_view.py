@@ -163,8 +163,8 @@ class DeviceView:
             case BlockEnded():
                 holder = self._holder(play)
                 if holder and holder.open and holder.open.block.block_id == event.block_id:
-                    if event.delivered + event.skipped == holder.open.block.pulses:
-                        self._note_missed(holder.open, event.skipped)  # it was not cut short
+                    if event.complete:
+                        self._note_missed(holder.open, holder.open.block.pulses - event.delivered)
                     self._end(holder, event.delivered, event.skipped, event.why)
             case CommandEnded():
                 self._note_command(event, play, now)
