@@ -13,7 +13,7 @@ import pytest
 from tests.world.odometer import TOTAL
 from tests.world.story import Spec, tell
 
-SEEDS: Final = 25
+SEEDS: Final = 18
 
 ROOT: Final = Path(__file__).parents[2]
 
@@ -30,9 +30,8 @@ def test_no_story_breaks_a_limit_and_every_story_ends_well(
     assert not result.wrong, result.story()
 
 
-@pytest.mark.parametrize("seed", range(5_000, 5_002))
-def test_without_faults_everything_legal_happens_on_time(seed: int) -> None:
-    result = tell(seed, Spec(kinds=()))
+def test_without_faults_everything_legal_happens_on_time() -> None:
+    result = tell(5_000, Spec(kinds=()))
     TOTAL.add(result)
     assert not result.wrong, result.story()
     assert result.sessions > 0
