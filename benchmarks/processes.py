@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import tty
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -152,8 +152,8 @@ def start_times(folder: Path) -> list[Figure]:
     return figures
 
 
-def _best(times: int, measure: object) -> float:
-    return min(measure() for _ in range(times))  # type: ignore[operator]
+def _best(times: int, measure: Callable[[], float]) -> float:
+    return min(measure() for _ in range(times))
 
 
 def _time(*words: str | Path) -> float:
