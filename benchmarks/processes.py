@@ -103,6 +103,8 @@ def stop_latency(folder: Path) -> list[Figure]:
     with _running(BIN / "tms-guard", "--config", config) as _guard:
         stop = folder / "stop.sock"
         _wait_for(stop)
+        if not select.select([master], [], [], 5.0)[0]:  # it listens first, and then says HELLO
+            raise RuntimeError("no HELLO within 5 seconds")
         sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         for _ in range(STOPS):
             time.sleep(0.013)

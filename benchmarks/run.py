@@ -38,8 +38,8 @@ def main() -> int:
           f"load {load:.1f}")  # fmt: skip
     print(f"{'what':<46} {'figure':>14} {'target':>14} {'reference':>24}")
     missed = 0
-    with tempfile.TemporaryDirectory(prefix="tmsbench-") as folder:
-        for measure in MEASURES:
+    for measure in MEASURES:
+        with tempfile.TemporaryDirectory(prefix="tmsbench-") as folder:
             for figure in measure(Path(folder)):
                 print(figure.row(), flush=True)
                 missed += figure.missed
