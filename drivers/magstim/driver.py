@@ -2,7 +2,9 @@
 
 The unit has no counter, no clock and no tags: what it did is inferred from its status, which is
 asked for every 20 ms, and what cannot be inferred counts as delivered. It disarms by itself 1 s
-after the last command, so only a completed cycle of the guard sends any: `beat`, and the verbs.
+after the last command. While it is connected only a completed cycle of the guard sends any: `beat`,
+and the verbs. To look for it `poll` sends as well: first that it be disarmed, nothing more to a
+unit that then shows no standby, and after an attempt that failed nothing for longer than 1 s.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from drivers.contract import (
 )
 from drivers.line import ECHO, Line
 from drivers.magstim.exchange import Answered, Ask, Exchange, Noise
-from drivers.magstim.units import LEASE_US, NOTHING_TOLD, Talk, Unit
+from drivers.magstim.units import LEASE_US, NOTHING_TOLD, STILL_ARMED, Talk, Unit
 from drivers.talk import Conversation
 from firmware_protocol.magstim.messages import (
     KEEP_ALIVE_US,
@@ -62,6 +64,9 @@ STOPS: Final = 5
 STOP_REST_US: Final = KEEP_ALIVE_US + 200 * MS
 """A unit that does not obey is left without any command for so long: then it disarms by itself."""
 
+PORT_AGAIN_US: Final = 500 * MS
+"""A port that is gone is tried again so often."""
+
 COIL: Final = 200
 """Type of any coil of Magstim: the unit tells only that one is there."""
 
@@ -73,7 +78,7 @@ INFO: Final = {
         verified_on="",
         lease_max_us=LEASE_US if name == "magstim-rapid" else 0,
         lead_us=LEAD_US,
-        hello_after_us=500 * MS,
+        hello_after_us=STOP_REST_US,
         connect_within_us=2 * SECOND,  # listening, and at most 10 exchanges
         status_age_us=150 * MS,
         dead_man_us=KEEP_ALIVE_US,
@@ -98,12 +103,12 @@ class MagstimStimulator:
         """`life`: a number that no driver of this unit had before; each connection takes one."""
         self.info = info
         self._unit = unit
-        self._line = Line(open_port, info.hello_after_us)
+        self._line = Line(open_port, PORT_AGAIN_US)
         self._exchange = Exchange(self._line)
         self._account = Account(self._line, site, life)
         self._turn = 0  # of the polls
         self._up = False
-        self._connect_at = BootUs(0)
+        self._connect_at = BootUs(0)  # no attempt before: another port does not make it safer
         self._unanswered = 0
         self._probe_asked = False
         self._talk: Conversation[Ask, Reply] = Conversation()
@@ -125,7 +130,6 @@ class MagstimStimulator:
         data = self._line.receive(now)
         if data is None or self._line.is_new:
             self._drop()  # also where it was lost in a write
-            self._connect_at = now
         if data is None:
             return self._line.taken()
         if not self._up and not self._exchange.busy and data.strip(b"\0"):
@@ -259,6 +263,7 @@ class MagstimStimulator:
         if self._line.ear.may_speak(now):
             self._line.ear.spoke(now)
             self._exchange.noise = Noise.NONE
+            self._connect_at = BootUs(now + self.info.hello_after_us)
             self._begin(self._unit.connect(), now)
         elif why := self._line.ear.complaint(now):
             self._line.down(why)
@@ -270,7 +275,7 @@ class MagstimStimulator:
         elif failed.startswith(NOTHING_TOLD) and noise is Noise.GARBAGE:
             failed = "garbage: what comes is none of a Magstim unit; its baud rate is 9600"
         elif not failed and self._phase is not Status.STANDBY:
-            failed = "still-armed: it does not disarm"
+            failed = STILL_ARMED
         if failed:
             self._line.down(failed)
             self._connect_at = BootUs(now + self.info.hello_after_us)

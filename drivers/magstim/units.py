@@ -14,6 +14,7 @@ from drivers.magstim.exchange import Ask
 from drivers.options import Option, Options, OptionTable
 from firmware_protocol.magstim.messages import (
     COIL_MAX_DC,
+    PHASES,
     TRAIN_REST_US,
     Answer,
     Dialect,
@@ -82,6 +83,11 @@ OFF_LINE: Final = (
     "mute: nothing answers; is the unit on, and the cable in its main part and not in the panel"
 )
 DAMAGED: Final = "checksum: the unit answers that our commands arrive damaged"
+STILL_ARMED: Final = "still-armed: it does not disarm"
+DISARMS: Final = 3
+"""An answer shows the state before its command, so the second one shows standby. A unit that has
+not shown it by then is asked nothing more: every command keeps it armed for another second."""
+
 NOTHING_TOLD: Final = ("mute", "no-answer")
 """Failures for which bytes that are no answer are the better explanation."""
 
@@ -118,6 +124,19 @@ class _Common:
             if reply is not None and not failed and reply.values["power"] != mso.value:
                 failed = f"refused: {mso} were set, and it shows {reply.values['power']}"
         return failed
+
+    def _disarmed(self, reply: Reply | None) -> Talk:
+        """Tell it until it shows standby. `reply`: to being told the first time."""
+        for _ in range(DISARMS - 1):
+            if reply is None or self._stands_by(reply):
+                break
+            reply = yield self.ask("disarm")
+        if failed := _failed(reply, "disarming"):
+            return failed
+        return "" if self._stands_by(reply) else STILL_ARMED
+
+    def _stands_by(self, reply: Reply | None) -> bool:
+        return reply is not None and (reply.status or Status(0)) & PHASES is Status.STANDBY
 
     def _shows_remote(self, reply: Reply | None) -> bool:
         return reply is not None and bool((reply.status or 0) & Status.REMOTE)
@@ -161,6 +180,8 @@ class Paired(_Common):
             return "wrong-model: it is a Magstim unit, but locked: a Rapid² of firmware 9 or later"
         if reply.answer is Answer.BAD_DATA:
             return DAMAGED
+        if failed := (yield from self._disarmed(reply)):
+            return failed
         if not self._shows_remote((yield self.ask("enable_remote"))):
             return "no-remote: the unit does not give remote control"
         reply = yield self.ask("get_parameters")
@@ -245,7 +266,10 @@ class Rapid(_Common):
     def connect(self) -> Talk:
         self.dialect = Dialect(Model.RAPID, 9 if self._unlock else 8)  # its version is not known
         # One that was armed is not kept alive by what follows. One that is locked says nothing.
-        yield self.ask("disarm")
+        reply = yield self.ask("disarm")
+        hears = reply is not None and reply.answer is Answer.DONE
+        if hears and (failed := (yield from self._disarmed(reply))):
+            return failed
         # Then what every unit answers, remote control or not: to who is no Magstim unit the code,
         # whose bytes can be anything, is not told.
         temperature = self.ask("get_temperature")
@@ -268,7 +292,7 @@ class Rapid(_Common):
             return "unlock-needless: firmware before 9 has no code"
         if not self._shows_remote(reply):
             return "no-remote: the unit does not give remote control"
-        if failed := _failed((yield self.ask("disarm")), "disarming"):
+        if failed := (yield from self._disarmed((yield self.ask("disarm")))):
             return failed
         reply = yield self.ask("get_version")
         if reply is not None and reply.answer is Answer.UNKNOWN:
