@@ -28,7 +28,8 @@ from drivers.contract import (
 )
 from drivers.line import ECHO, Line
 from drivers.magstim.exchange import Answered, Ask, Exchange, Noise
-from drivers.magstim.units import LEASE_US, NOTHING_TOLD, STILL_ARMED, Talk, Unit
+from drivers.magstim.rapid import LEASE_US
+from drivers.magstim.units import NOTHING_TOLD, STILL_ARMED, Talk, Unit
 from drivers.talk import Conversation
 from firmware_protocol.magstim.messages import (
     KEEP_ALIVE_US,
@@ -354,6 +355,7 @@ class MagstimStimulator:
             fault = "its coil has to be replaced"
         elif not status & Status.COIL_PRESENT:
             fault = "no coil connected"
+        fault = fault or self._unit.astray(armed=self._phase is not Status.STANDBY)
         self._account.tell_status(
             asked_at,
             runs=train,

@@ -1,0 +1,128 @@
+"""What the driver of a Magstim unit must do beside what every driver must: judged on what left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import pytest
+
+from drivers.causes import code_of
+from drivers.contract import DeviceStatus, LinkDown, LinkUp, Outcome
+from firmware_protocol.quantities import MS, SECOND
+from sim_device.faults import Rule
+from tests.conformance.conftest import Bench, MakeBench
+from tests.conformance.driver_rows import DRIVERS, MSO, SINGLE
+
+ROWS: Final = {row.name: row for row in DRIVERS}
+
+
+@pytest.fixture
+def make() -> Iterator[MakeOne]:
+    maker = MakeOne()
+    yield maker
+    for one in maker.made:
+        one.judge()
+
+
+class MakeOne:
+    """Makes benches; each is judged at its end by what left and what counted."""
+
+    def __init__(self) -> None:
+        self.made: list[Bench] = []
+
+    def __call__(self, name: str, **settings: Any) -> Bench:
+        self.made.append(MakeBench(ROWS[name])(**settings))
+        return self.made[-1]
+
+
+def strikes(b: Bench, kind: str, value: int | None = None, **more: Any) -> None:
+    rule = Rule(kind, value, **(more or {"times": 1}))
+    b.device.faults.add_from_now(rule, b.on_device(b.now))
+
+
+def told(b: Bench) -> DeviceStatus:
+    newest: DeviceStatus = b.all(DeviceStatus)[-1]
+    return newest
+
+
+# -- a BiStim²: one pulse, of unit A alone ----------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["1", "3"])
+def test_a_bistim_that_gives_other_pulses_than_of_unit_a_is_not_taken(
+    make: MakeOne, mode: str
+) -> None:
+    """A defect once: with both at once 113 % left where 90 % leave of one, and were told as it."""
+    b = make("magstim-bistim")
+    part = b.device.model.part
+    if mode == "1":
+        strikes(b, "panel_gap", 0)
+    else:
+        part.reads = {**part.reads, "mode": lambda: mode}
+        b.device.model._reads["mode"] = lambda: mode
+    b.wait(3 * SECOND)
+    assert b.all(LinkUp) == []
+    assert {code_of(down.why) for down in b.all(LinkDown)} == {"wrong-mode"}
+    if mode == "1":
+        strikes(b, "panel_gap", 20)
+        b.connected()
+
+
+def test_a_bistim_turned_to_both_at_once_while_ready_fires_nothing_and_says_so(
+    make: MakeOne,
+) -> None:
+    b = make("magstim-bistim").armed()
+    assert told(b).fault == ""
+    strikes(b, "panel_gap", 0)
+    b.wait(3 * SECOND)
+    assert "both" in told(b).fault
+    ticket = b.fire(b.permit(SINGLE))
+    b.wait(SECOND)
+    assert b.outcomes(ticket) == [Outcome.REFUSED]
+    assert b.pulses_at() == []
+    b.driver.disarm(b.now)
+    b.wait(200 * MS)
+    again = b.arm()
+    b.wait(SECOND)
+    assert b.outcomes(again) == [Outcome.REFUSED]
+
+
+def test_a_bistim_whose_mode_is_turned_while_ready_fires_nothing_and_says_so(
+    make: MakeOne,
+) -> None:
+    b = make("magstim-bistim").armed()
+    b.device.model._reads["mode"] = lambda: "3"
+    b.wait(300 * MS)
+    assert "external trigger" in told(b).fault
+    ticket = b.fire(b.permit(SINGLE))
+    b.wait(SECOND)
+    assert b.outcomes(ticket) == [Outcome.REFUSED]
+    assert b.pulses_at() == []
+
+
+def test_a_bistim_that_was_switched_off_and_on_is_armed_without_unit_b(make: MakeOne) -> None:
+    """A defect once: unit B was at what it begins with, and every arming was refused for ever."""
+    b = make("magstim-bistim").connected()
+    strikes(b, "reboot", 50)
+    b.wait(SECOND)
+    assert b.device.model.part.power_b == 30
+    assert told(b).fault == ""
+    b.arm()
+    b.wait(2 * SECOND)
+    b.fire(b.permit(SINGLE))
+    b.wait(SECOND)
+    assert [pulse["mso"] for pulse in b.happened("pulse")] == [0.9 * MSO.value]
+
+
+def test_a_bistim_whose_unit_b_is_turned_up_while_ready_fires_nothing_and_says_so(
+    make: MakeOne,
+) -> None:
+    b = make("magstim-bistim").armed()
+    b.device.model.part.power_b = 40
+    b.wait(300 * MS)
+    assert "unit B" in told(b).fault
+    ticket = b.fire(b.permit(SINGLE))
+    b.wait(SECOND)
+    assert b.outcomes(ticket) == [Outcome.REFUSED]
+    assert b.pulses_at() == []
