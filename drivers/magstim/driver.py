@@ -59,6 +59,11 @@ SEEN_AFTER_US: Final = 40 * MS
 UNSEEN_AFTER_US: Final = 200 * MS
 """A train whose end no answer shows counts as fired so long after it."""
 
+FACT_AGE_US: Final = 250 * MS
+"""A status may tell power, temperature and mode as they were so long ago: setting a train, or the
+quiet before a trigger, holds up a round of polls. It is the oldest that limit status_age_max_us
+lets any status be."""
+
 SILENT_AFTER: Final = 3  # questions without an answer, one after another
 STOP_AGAIN_US: Final = 40 * MS
 STOPS: Final = 5
@@ -107,7 +112,8 @@ class MagstimStimulator:
         self._line = Line(open_port, PORT_AGAIN_US)
         self._exchange = Exchange(self._line)
         self._account = Account(self._line, site, life)
-        self._turn = 0  # of the polls
+        self._polled_at: dict[str, BootUs] = {}  # when each poll was asked last
+        self._fact_at: dict[str, BootUs] = {}  # when it was asked, of the newest that was told
         self._up = False
         self._connect_at = BootUs(0)  # no attempt before: another port does not make it safer
         self._unanswered = 0
@@ -166,9 +172,9 @@ class MagstimStimulator:
         elif now - self._exchange.asked_at > KEEP_ALIVE_US or not self._status & Status.REMOTE:
             self._exchange.ask(self._unit.take_remote(), now)
         elif now - self._exchange.asked_at >= POLL_US:
-            polls = self._unit.polls
-            self._turn = (self._turn + 1) % len(polls)
-            self._exchange.ask(polls[self._turn], now)
+            polls, at = self._unit.polls, self._polled_at
+            longest_ago = min(polls, key=lambda ask: at.get(ask.row.name, BootUs(0)))
+            self._exchange.ask(longest_ago, now)
 
     # -- verbs -------------------------------------------------------------------------------
 
@@ -265,6 +271,7 @@ class MagstimStimulator:
             self._line.ear.spoke(now)
             self._exchange.noise = Noise.NONE
             self._connect_at = BootUs(now + self.info.hello_after_us)
+            self._fact_at.clear()
             self._begin(self._unit.connect(), now)
         elif why := self._line.ear.complaint(now):
             self._line.down(why)
@@ -298,12 +305,18 @@ class MagstimStimulator:
 
     def _answered(self, answered: Answered, now: BootUs) -> None:
         reply, name = answered.reply, answered.ask.row.name
+        self._polled_at[name] = answered.asked_at
         if reply is None:
             if self._up and not self._is_lost(name, now):
                 return
         else:
             self._unanswered = 0
             self._unit.note(reply.values)
+            if reply.answer is Answer.DONE:
+                self._fact_at[name] = answered.asked_at
+            elif self._up and answered.ask in self._unit.polls:
+                why = f"content: {name} was answered with: {reply.answer.value}"
+                self._account.tell_error(why, answered.asked_at, now)
             if reply.status is not None:
                 self._note_status(reply, reply.status, answered.asked_at, now)
         if name == "fire" and self._account.shot is not None:
@@ -343,11 +356,18 @@ class MagstimStimulator:
         self._tell_status(asked_at, train=bool(train))
 
     @property
+    def _facts_at(self) -> BootUs:
+        """When the oldest of what a status tells beside its bits was asked; 0: never told."""
+        return min(self._fact_at.get(ask.row.name, BootUs(0)) for ask in self._unit.polls[1:])
+
+    @property
     def _power(self) -> int:
         return int(self._unit.told.get("power", 0))
 
     def _tell_status(self, asked_at: BootUs, *, train: bool) -> None:
         told, status = self._unit.told, self._status
+        if asked_at - self._facts_at > FACT_AGE_US:
+            asked_at = self._facts_at
         fault = ""
         if status & Status.ERROR:
             fault = "an error that is fatal" if status & Status.FATAL else "an error"
@@ -374,6 +394,8 @@ class MagstimStimulator:
         why = shot.hindrance(now, self._permit_until)
         if not why and self._exchange.busy:
             why = "busy: the unit has not answered the question before"
+        if not why and now - self._facts_at > FACT_AGE_US:
+            why = "stale: the unit does not tell its power or temperature any more"
         if not why and not self._unit.stands(shot.block):
             why = "changed: what the unit shows is not what was set"
         if why:

@@ -24,13 +24,10 @@ class Paired(Common):
         super().__init__(Dialect(model))
         self.model = {Model.M200: "Magstim 200", Model.BISTIM: "BiStim"}[model]
         self._two = model is Model.BISTIM
-        third = _X if self._two else self.ask("enable_remote").row
-        self.polls = (
-            self.ask("enable_remote"),
-            self.ask("get_parameters"),
-            Ask(third),
-            self.ask("get_temperature"),
-        )
+        names = ("enable_remote", "get_parameters", "get_temperature")
+        self.polls = tuple(self.ask(name) for name in names)
+        if self._two:
+            self.polls += (Ask(_X),)
         # 2, 3 and 4 s on a 200² by power, 4 s on a BiStim² (MagPy).
         self.envelope = Envelope(
             mso_max_pct=100,

@@ -55,7 +55,6 @@ class Rapid(Common):
             raise ValueError("device.options.plus is only there with super = 1")
         self._supply = Supply(int(options["supply"] or 0))
         self._kind = Kind(int(options["super"] or 0) + int(options["plus"] or 0))
-        self.polls: tuple[Ask, ...] = ()
         highest_dhz = [frequency_max_dhz(self._supply, self._kind, pct) for pct in EVERY_PCT]
         self.envelope = Envelope(
             mso_max_pct=100,
@@ -109,9 +108,8 @@ class Rapid(Common):
             return f"firmware-unknown: {self.firmware[:12]!r}; known are 1 to {FIRMWARE_MAX}"
         self.dialect = Dialect(Model.RAPID, major)
         alive = "get_system_status" if major >= 9 else "enable_remote"
-        self.polls = tuple(
-            self.ask(name) for name in (alive, "get_rapid_parameters", alive, "get_temperature")
-        )
+        names = (alive, "get_rapid_parameters", "get_temperature")
+        self.polls = tuple(self.ask(name) for name in names)
         for _ in range(TRAIN_ASKS):
             reply = yield self.ask("get_rapid_parameters")
             if reply is None or reply.answer is not Answer.DONE:

@@ -28,7 +28,8 @@ class Unit(Protocol):
 
     @property
     def polls(self) -> Sequence[Ask]:
-        """Asked in turn, while it is connected."""
+        """Asked in turn, while it is connected. The first keeps it alive; each of the others tells
+        more than its bits, and has to do so again and again."""
 
     def connect(self) -> Talk:
         """Make it safe, take remote control, and see that it is what it should be."""
@@ -84,6 +85,8 @@ def failed_at(reply: Reply | None, what: str) -> str:
 
 class Common:
     """What the models share."""
+
+    polls: tuple[Ask, ...] = ()
 
     def __init__(self, dialect: Dialect) -> None:
         self.dialect = dialect

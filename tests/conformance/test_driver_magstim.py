@@ -8,7 +8,8 @@ from typing import Any, Final
 import pytest
 
 from drivers.causes import code_of
-from drivers.contract import DeviceStatus, LinkDown, LinkUp, Outcome
+from drivers.contract import DeviceStatus, LinkDown, LinkError, LinkUp, Outcome
+from firmware_protocol.magstim.messages import Answer
 from firmware_protocol.quantities import MS, SECOND
 from sim_device.faults import Rule
 from tests.conformance.conftest import Bench, MakeBench
@@ -122,6 +123,64 @@ def test_a_bistim_whose_unit_b_is_turned_up_while_ready_fires_nothing_and_says_s
     b.device.model.part.power_b = 40
     b.wait(300 * MS)
     assert "unit B" in told(b).fault
+    ticket = b.fire(b.permit(SINGLE))
+    b.wait(SECOND)
+    assert b.outcomes(ticket) == [Outcome.REFUSED]
+    assert b.pulses_at() == []
+
+
+# -- what is told of power, coil and mode is as young as it says ------------------------------
+
+FAMILY: Final = ("magstim-200", "magstim-bistim", "magstim-rapid", "magstim-rapid-7")
+POWER: Final = dict.fromkeys(FAMILY[:2], "get_parameters") | dict.fromkeys(
+    FAMILY[2:], "get_rapid_parameters"
+)
+FACT_US: Final = 300 * MS
+"""A status may tell the answer to a question of 250 ms ago, and another may be on its way."""
+
+
+def refuses(b: Bench, command: str) -> None:
+    """From now on the unit answers `S` to a question that it has answered until now."""
+    b.device.model._commands[command] = lambda _: Answer.CONFLICT
+
+
+def stale_by(b: Bench, kind: str) -> None:
+    """From now on no status is told as if it were young, and the line shows why."""
+    by = b.now + FACT_US
+    b.wait(FACT_US + SECOND)
+    after = [at - s.asked_at for at, s in b.heard if isinstance(s, DeviceStatus) and at > by]
+    assert min(after) > b.row.info.status_age_us
+    assert {error.why.partition(":")[0] for error in b.all(LinkError)} == {kind}
+    assert len(b.all(LinkUp)) == 1
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_a_coil_that_is_told_no_more_is_not_told_as_cool(make: MakeOne, name: str) -> None:
+    """A defect once: 20.0 degrees were told of a coil at 39, and 40 ms young."""
+    b = make(name).armed()
+    refuses(b, "get_temperature")
+    b.device.unit.jump_to(390, b.on_device(b.now))
+    stale_by(b, "content")
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_no_pulse_leaves_at_a_power_that_is_told_no_more(make: MakeOne, name: str) -> None:
+    """A defect once: the knob was turned from 5 to 25 %, and the pulse left."""
+    b = make(name).armed()
+    refuses(b, POWER[name])
+    b.device.model.change_power(25)
+    stale_by(b, "content")
+    b.until(lambda: b.device.model.phase.name == "READY", 5 * SECOND)
+    ticket = b.fire(b.permit(SINGLE))
+    b.wait(SECOND)
+    assert b.outcomes(ticket) == [Outcome.REFUSED]
+    assert b.pulses_at() == []
+
+
+def test_a_mode_that_is_told_no_more_is_not_trusted(make: MakeOne) -> None:
+    b = make("magstim-bistim").armed()
+    refuses(b, "get_mode")
+    stale_by(b, "content")
     ticket = b.fire(b.permit(SINGLE))
     b.wait(SECOND)
     assert b.outcomes(ticket) == [Outcome.REFUSED]
