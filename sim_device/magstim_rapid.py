@@ -119,7 +119,7 @@ class Rapid:
             core.pulse(cause, power=core.power)
             return
         if self._overdriven():
-            core.bench.log({"t_us": core.bench.now, "event": "fault", "cause": "overdriven"})
+            core.note("fault", cause="overdriven", by=cause)
         self.train = Train(core, self.frequency, self.train_pulses(), cause, self._ended)
         self.train.begin()
 

@@ -122,6 +122,7 @@ class MagstimStimulator:
         self._stops = 0  # since it was told to disarm, until it shows that it is
         self._stop_at = BootUs(0)
         self._permit_until = BootUs(0)
+        self._rest_until = BootUs(0)  # no pulse before: the supply has to rest after a train
         self._began = False  # the train of the shot was seen running
         self._phase = self._status = Status(0)
         self._status_at = BootUs(0)
@@ -200,7 +201,10 @@ class MagstimStimulator:
 
     def fire(self, permit: Permit, now: BootUs) -> Ticket:
         permit.spend(now)
-        if why := self._occupied():
+        rest_us = self._rest_until - permit.start_at
+        if not (why := self._occupied()) and rest_us > 0:
+            why = f"rest: after the train before, the supply needs {rest_us} us more"
+        if why:
             return self._account.refused(why)
         ticket, self._began = self._account.take(permit, FIRE_LATENCY_US), False
         if not self._unit.stands(permit.block):
@@ -402,7 +406,12 @@ class MagstimStimulator:
             self._account.refuse(shot, why)
             return
         self._account.triggered(shot, now, FIRE_LATENCY_US)
+        self._rests_after(shot.block, shot.end_at)
         self._exchange.ask(self._unit.ask("fire"), now)
+
+    def _rests_after(self, block: PulseBlock, end_at: BootUs) -> None:
+        """All of it counts as fired, whatever is seen of it."""
+        self._rest_until = max(self._rest_until, BootUs(end_at + self._unit.rest_us(block)))
 
     def _fire_answered(self, shot: Shot, reply: Reply | None) -> None:
         if reply is None:

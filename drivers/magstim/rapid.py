@@ -8,6 +8,7 @@ from drivers.contract import Envelope, PulseBlock
 from drivers.magstim.exchange import Ask
 from drivers.magstim.units import DAMAGED, EVERY_PCT, OFF_LINE, Common, Talk, failed_at
 from drivers.options import Option, Options, OptionTable
+from firmware_protocol.magstim.energy import on_time_max_us, wait_min_us
 from firmware_protocol.magstim.messages import (
     COIL_MAX_DC,
     TRAIN_REST_US,
@@ -178,7 +179,18 @@ class Rapid(Common):
                 f"{wanted['frequency'] / 10} Hz at {block.mso} is more than the "
                 f"{highest_dhz / 10} Hz of this Rapid²"
             )
+        longest_us = on_time_max_us(block.mso.value, wanted["frequency"])
+        train_us = block.bursts * block.burst_period_us
+        if longest_us is not None and train_us > longest_us:
+            return f"a train of {train_us} us at {block.mso}, a Rapid² bears {longest_us} us of it"
         return ""
+
+    def rest_us(self, block: PulseBlock) -> int:
+        """A unit that gets the next train sooner is damaged, and does not refuse it."""
+        if block.bursts == 1:
+            return 0
+        dhz = 10 * SECOND // block.burst_period_us
+        return wait_min_us(block.mso.value, dhz, block.bursts)
 
     def _wanted(self, block: PulseBlock) -> dict[str, int]:
         """The fields of `\\` for this block: 0.1 Hz, pulses, 0.1 s."""

@@ -44,6 +44,10 @@ class Unit(Protocol):
 
     def refuses(self, block: PulseBlock) -> str: ...
 
+    def rest_us(self, block: PulseBlock) -> int:
+        """From its last pulse until another may be triggered; what the unit itself keeps to is in
+        its envelope."""
+
     def astray(self, *, armed: bool) -> str:
         """How it shows to be set so that other pulses would leave than it is told of; empty when
         it is as it should be. What arming sets anyway is only looked at while it is `armed`."""
@@ -95,6 +99,9 @@ class Common:
 
     def astray(self, *, armed: bool) -> str:
         return ""
+
+    def rest_us(self, block: PulseBlock) -> int:
+        return 0
 
     def ask(self, name: str, *values: int | str) -> Ask:
         return Ask(self.dialect.row(name), values)

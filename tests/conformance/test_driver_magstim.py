@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Final
 
 import pytest
 
 from drivers.causes import code_of
-from drivers.contract import DeviceStatus, LinkDown, LinkError, LinkUp, Outcome
+from drivers.contract import DeviceStatus, LinkDown, LinkError, LinkUp, Outcome, PulseBlock
+from drivers.magstim.driver import MagstimStimulator
+from firmware_protocol.magstim.energy import on_time_max_us
 from firmware_protocol.magstim.messages import Answer
-from firmware_protocol.quantities import MS, SECOND
+from firmware_protocol.quantities import MS, SECOND, PercentMso
 from sim_device.faults import Rule
 from tests.conformance.conftest import Bench, MakeBench
 from tests.conformance.driver_rows import DRIVERS, MSO, SINGLE
+from tests.families import LIFE, RAPID, rapid
 
 ROWS: Final = {row.name: row for row in DRIVERS}
 
@@ -185,3 +189,55 @@ def test_a_mode_that_is_told_no_more_is_not_trusted(make: MakeOne) -> None:
     b.wait(SECOND)
     assert b.outcomes(ticket) == [Outcome.REFUSED]
     assert b.pulses_at() == []
+
+
+# -- the energy of a Rapid², which its host has to keep to ------------------------------------
+
+_SUPER: Final = RAPID._replace(
+    driver=lambda port, site: MagstimStimulator(RAPID.info, port, site, LIFE, rapid(super=1))
+)
+STRONG: Final = PulseBlock(
+    1, PercentMso(60), bursts=36, burst_period_us=25 * MS, pulses_per_burst=1, interval_us=0
+)
+"""36 pulses at 40 Hz and 60 %: 2,209,715 us of rest by wire-protocols.md 1.8."""
+
+
+def super_rapid() -> Bench:
+    return Bench(replace(ROWS["magstim-rapid"], family=_SUPER), super=1).armed(STRONG)
+
+
+def trains(b: Bench, rest_us: int, number: int = 4) -> list[list[Outcome]]:
+    """How trains ended that follow each other with so much rest."""
+    at, tickets = b.now + 400 * MS, []
+    for block_id in range(1, number + 1):
+        b.wait(at - 400 * MS - b.now)
+        tickets.append(b.fire(b.permit(replace(STRONG, block_id=block_id), at)))
+        at += STRONG.span_us + rest_us
+    b.wait(2 * SECOND)
+    return [b.outcomes(ticket) for ticket in tickets]
+
+
+def test_a_rapid_gets_no_train_before_the_rest_of_the_one_before() -> None:
+    """A defect once: a second of rest was taken for enough, whatever left."""
+    b = super_rapid()
+    ended = trains(b, SECOND)
+    assert [line["cause"] for line in b.happened("fault")] == []
+    assert ended[:2] == [[Outcome.APPLIED], [Outcome.REFUSED]]
+    b.judge()
+
+
+def test_a_rapid_gets_a_train_after_the_rest_of_the_one_before() -> None:
+    b = super_rapid()
+    ended = trains(b, 2_220 * MS, 3)
+    assert ended == [[Outcome.APPLIED]] * 3
+    assert [line["cause"] for line in b.happened("fault")] == []
+    assert len(b.pulses_at()) == 3 * STRONG.pulses
+    b.judge()
+
+
+def test_a_train_longer_than_a_minute_bears_is_never_taken() -> None:
+    long = replace(STRONG, bursts=700, burst_period_us=25 * MS)
+    unit = rapid(super=1)
+    assert on_time_max_us(60, 400) == 17_364_939
+    assert unit.refuses(replace(long, bursts=692)) == ""
+    assert "17364939 us" in unit.refuses(long)
