@@ -124,6 +124,8 @@ class MagstimStimulator:
         self._permit_until = BootUs(0)
         self._rest_until = BootUs(0)  # no pulse before: the supply has to rest after a train
         self._began = False  # the train of the shot was seen running
+        self._runs = False  # a train, by the newest that told
+        self._counted = False  # all pulses of a foreign train that is not over
         self._phase = self._status = Status(0)
         self._status_at = BootUs(0)
 
@@ -293,6 +295,7 @@ class MagstimStimulator:
             self._connect_at = BootUs(now + self.info.hello_after_us)
             return
         self._up, self._unanswered, self._stops = True, 0, 0
+        self._runs = self._counted = False
         unit = self._unit  # no serial number is on the wire
         self._account.connected(
             unit.envelope, self._coil_type, model=unit.model, firmware=unit.firmware
@@ -355,9 +358,30 @@ class MagstimStimulator:
         train = None if rapid is None else bool(int(rapid) & RapidStatus.TRAIN)
         if shot is not None and shot.sent_at is not None:
             self._settle(shot, train, asked_at, now)
-        elif train or (before is Status.READY and self._phase == Status(0)):
-            self._account.stranger(asked_at, self._power)
+        else:
+            self._note_foreign(before, train, asked_at, now)
+            self._runs = self._runs if train is None else train
         self._tell_status(asked_at, train=bool(train))
+
+    def _note_foreign(
+        self, before: Status, train: bool | None, asked_at: BootUs, now: BootUs
+    ) -> None:
+        """Count what a trigger input, a pedal or the panel let go; a train once, as it begins.
+
+        How long a unit shows that it is spent nobody knows; but nothing else than a pulse, or a
+        knob, makes one that is ready charge again.
+        """
+        spent = self._phase == Status(0) and before in (Status.READY, Status.ARMED)
+        recharges = self._phase is Status.ARMED and before is Status.READY
+        left = (spent or recharges) and not self._talk.active
+        began = bool(train) and not self._runs
+        block = self._unit.by_trigger()
+        if (left or began) and not (self._counted and block.bursts > 1):
+            for _ in range(block.pulses):
+                self._account.stranger(asked_at, self._power)
+            self._rests_after(block, BootUs(now + block.span_us))
+        is_over = train is False and self._phase in (Status.READY, Status.STANDBY)
+        self._counted = not is_over and (self._counted or left or began)
 
     @property
     def _facts_at(self) -> BootUs:

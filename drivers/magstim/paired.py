@@ -8,7 +8,7 @@ from drivers.contract import Envelope, PulseBlock
 from drivers.magstim.exchange import Ask
 from drivers.magstim.units import DAMAGED, EVERY_PCT, OFF_LINE, Common, Talk, failed_at
 from firmware_protocol.magstim.messages import COIL_MAX_DC, MODES_OF_X, Answer, Dialect, Model
-from firmware_protocol.quantities import SECOND, PercentMso
+from firmware_protocol.quantities import MS, SECOND, PercentMso
 
 _X: Final = Dialect(Model.BISTIM).row("get_mode")
 
@@ -119,6 +119,11 @@ class Paired(Common):
 
     def stands(self, block: PulseBlock) -> bool:
         return self.told.get("power") == block.mso.value and not self.astray(armed=True)
+
+    def by_trigger(self) -> PulseBlock:
+        pulses = 2 if self.told_number("power_b") else 1
+        interval_us = (pulses - 1) * self.told_number("interval") * MS
+        return PulseBlock(0, self.told_mso, 1, 0, pulses, interval_us)
 
     def refuses(self, block: PulseBlock) -> str:
         return "" if block.pulses == 1 else f"a {self.model} gives single pulses"

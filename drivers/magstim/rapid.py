@@ -185,6 +185,14 @@ class Rapid(Common):
             return f"a train of {train_us} us at {block.mso}, a Rapid² bears {longest_us} us of it"
         return ""
 
+    def by_trigger(self) -> PulseBlock:
+        """Nobody knows what ends a train whose pulses and duration disagree: the later of them."""
+        duration_ds, dhz = self.told_number("duration"), self.told_number("frequency")
+        if not duration_ds or not dhz:
+            return PulseBlock(0, self.told_mso, 1, 0, 1, 0)
+        pulses = max(1, self.told_number("pulses"), duration_ds * dhz // 100)
+        return PulseBlock(0, self.told_mso, pulses, 10 * SECOND // dhz, 1, 0)
+
     def rest_us(self, block: PulseBlock) -> int:
         """A unit that gets the next train sooner is damaged, and does not refuse it."""
         if block.bursts == 1:

@@ -44,6 +44,9 @@ class Unit(Protocol):
 
     def refuses(self, block: PulseBlock) -> str: ...
 
+    def by_trigger(self) -> PulseBlock:
+        """What a trigger of anybody lets go, as it was told to be set last: at least as much."""
+
     def rest_us(self, block: PulseBlock) -> int:
         """From its last pulse until another may be triggered; what the unit itself keeps to is in
         its envelope."""
@@ -102,6 +105,14 @@ class Common:
 
     def rest_us(self, block: PulseBlock) -> int:
         return 0
+
+    def told_number(self, name: str) -> int:
+        """0 when it was not told."""
+        return int(self.told.get(name, 0))
+
+    @property
+    def told_mso(self) -> PercentMso:
+        return PercentMso(min(100, self.told_number("power")))
 
     def ask(self, name: str, *values: int | str) -> Ask:
         return Ask(self.dialect.row(name), values)

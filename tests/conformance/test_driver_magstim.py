@@ -9,14 +9,23 @@ from typing import Any, Final
 import pytest
 
 from drivers.causes import code_of
-from drivers.contract import DeviceStatus, LinkDown, LinkError, LinkUp, Outcome, PulseBlock
+from drivers.contract import (
+    DeviceState,
+    DeviceStatus,
+    LinkDown,
+    LinkError,
+    LinkUp,
+    Outcome,
+    PulseBlock,
+    PulseSeen,
+)
 from drivers.magstim.driver import MagstimStimulator
 from firmware_protocol.magstim.energy import on_time_max_us
 from firmware_protocol.magstim.messages import Answer
 from firmware_protocol.quantities import MS, SECOND, PercentMso
 from sim_device.faults import Rule
 from tests.conformance.conftest import Bench, MakeBench
-from tests.conformance.driver_rows import DRIVERS, MSO, SINGLE
+from tests.conformance.driver_rows import DRIVERS, MSO, SINGLE, TEN
 from tests.families import LIFE, RAPID, rapid
 
 ROWS: Final = {row.name: row for row in DRIVERS}
@@ -241,3 +250,61 @@ def test_a_train_longer_than_a_minute_bears_is_never_taken() -> None:
     assert on_time_max_us(60, 400) == 17_364_939
     assert unit.refuses(replace(long, bursts=692)) == ""
     assert "17364939 us" in unit.refuses(long)
+
+
+# -- pulses of nobody here --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("after_pulse_us", [0, 10 * MS, 100 * MS])
+@pytest.mark.parametrize("name", FAMILY)
+def test_a_foreign_pulse_counts_however_short_the_unit_shows_it(
+    name: str, after_pulse_us: int
+) -> None:
+    """A defect once: seen only from READY to neither, which nobody knows how long a unit shows."""
+    b = Bench(ROWS[name], after_pulse_us=after_pulse_us).armed()
+    for count in range(1, 5):
+        b.until(lambda: b.state is DeviceState.READY, 6 * SECOND)
+        b.wait(count * 17 * MS)
+        strikes(b, "external_trigger")
+        b.wait(400 * MS)
+        assert len(b.pulses_at()) == told(b).pulse_count == len(b.all(PulseSeen)) == count
+
+
+def test_a_pulse_of_a_unit_that_was_not_ready_yet_counts() -> None:
+    b = Bench(ROWS["magstim-200"]).armed()
+    strikes(b, "external_trigger")
+    b.wait(500 * MS)
+    assert b.state is DeviceState.ARMING
+    strikes(b, "spontaneous_pulse")
+    b.wait(500 * MS)
+    assert len(b.pulses_at()) == told(b).pulse_count == 2
+
+
+@pytest.mark.parametrize("name", FAMILY[2:])
+def test_a_foreign_train_counts_once_with_all_the_pulses_that_are_set(name: str) -> None:
+    """A defect once: one was counted a poll, 5 of 10."""
+    b = Bench(ROWS[name]).armed(TEN)
+    b.fire(b.permit(TEN))
+    b.wait(2 * SECOND)
+    assert len(b.pulses_at()) == told(b).pulse_count == 10
+    for count in (20, 30):
+        b.until(lambda: b.state is DeviceState.READY, 2 * SECOND)
+        strikes(b, "external_trigger")
+        b.wait(60 * MS)
+        assert told(b).pulse_count == count  # as soon as it begins
+        b.wait(2 * SECOND)
+        assert len(b.pulses_at()) == told(b).pulse_count == count
+
+
+def test_after_a_foreign_train_the_supply_rests_as_well() -> None:
+    b = super_rapid()
+    assert trains(b, SECOND, 1) == [[Outcome.APPLIED]]
+    b.until(lambda: b.state is DeviceState.READY, 3 * SECOND)
+    b.wait(2 * SECOND)
+    strikes(b, "external_trigger")
+    b.wait(SECOND)
+    b.until(lambda: b.state is DeviceState.READY, 3 * SECOND)
+    ticket = b.fire(b.permit(replace(STRONG, block_id=2)))
+    b.wait(2 * SECOND)
+    assert b.outcomes(ticket) == [Outcome.REFUSED]
+    assert b.happened("fault") == []
