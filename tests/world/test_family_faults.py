@@ -184,6 +184,12 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> FamilyRig:
     return rig
 
 
+def overdriven(monkeypatch: pytest.MonkeyPatch) -> FamilyRig:
+    """A supply that bears much less than the host presumes."""
+    monkeypatch.setattr("sim_device.magstim_rapid.Rapid._overdriven", lambda _: True)
+    return began(RAPID_CASE)
+
+
 def latched_for_ever(monkeypatch: pytest.MonkeyPatch) -> FamilyRig:
     """A driver that does not tell that its latch is gone."""
     monkeypatch.setattr(MagproStimulator, "_tell_status", lambda *_: None)
@@ -199,6 +205,7 @@ DEFECTS: Final[dict[str, Callable[[pytest.MonkeyPatch], FamilyRig]]] = {
     "permitted": stop_ignored,
     "noticed": blind,
     "pace": hasty,
+    "spared": overdriven,
     "usable": latched_for_ever,
 }
 
