@@ -18,7 +18,7 @@ from pathlib import Path
 from benchmarks.figures import Figure, percentile
 from drivers.contract import SINGLE, DeviceState, DeviceStatus, Envelope, Permit, PulseBlock
 from drivers.magstim.driver import INFO, MagstimStimulator
-from drivers.magstim.units import Paired
+from drivers.magstim.paired import Paired
 from drivers.transport.serial_port import SerialPort
 from firmware_protocol.magstim.messages import BAUD, Model
 from firmware_protocol.quantities import MS, SECOND, BootUs, PercentMso

@@ -36,6 +36,9 @@ CAUSES: Final = (
     ),
     Cause("echo", "the line brings back what is sent", "take its own cable, switch off any echo"),
     Cause("wrong-model", "another model of the family answers", "correct [device] driver"),
+    Cause(
+        "wrong-mode", "it is set to give other pulses than the driver's", "set another at its panel"
+    ),
     Cause("wrong-version", "it speaks another version of tmslink", "update device or tmsctl"),
     Cause(
         "firmware-unknown", "nobody has tried the driver with it", "do not use it; tell its version"

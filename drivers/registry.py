@@ -12,9 +12,11 @@ from drivers.duomag.driver import DuomagStimulator
 from drivers.magpro.driver import BAUD as MAGPRO_BAUD
 from drivers.magpro.driver import INFO as MAGPRO
 from drivers.magpro.driver import MagproStimulator
-from drivers.magstim import units as magstim
 from drivers.magstim.driver import INFO as MAGSTIM
 from drivers.magstim.driver import MagstimStimulator
+from drivers.magstim.paired import Paired
+from drivers.magstim.rapid import RAPID_OPTIONS, Rapid
+from drivers.magstim.units import Unit
 from drivers.options import Options, OptionTable, parse_options
 from drivers.tmslink.driver import INFO as TMSLINK
 from drivers.tmslink.driver import TmslinkStimulator
@@ -47,7 +49,7 @@ def _tmslink(place: Place, _options: Options) -> Stimulator:
     return TmslinkStimulator(lambda: place.wrap(SerialPort(place.url, 921_600)), place.site)
 
 
-def _magstim(name: str, unit: Callable[[Options], magstim.Unit]) -> Row:
+def _magstim(name: str, unit: Callable[[Options], Unit]) -> Row:
     info = MAGSTIM[name]
 
     def make(place: Place, options: Options) -> Stimulator:
@@ -56,7 +58,7 @@ def _magstim(name: str, unit: Callable[[Options], magstim.Unit]) -> Row:
 
         return MagstimStimulator(info, port, place.site, place.life, unit(options))
 
-    return Row(info, make, magstim.RAPID_OPTIONS if name == "magstim-rapid" else {})
+    return Row(info, make, RAPID_OPTIONS if name == "magstim-rapid" else {})
 
 
 def _magpro(name: str) -> Row:
@@ -80,9 +82,9 @@ def _duomag(place: Place, options: Options) -> Stimulator:
 
 DRIVERS: Final[tuple[Row, ...]] = (
     Row(TMSLINK, _tmslink, {}, trigger_on_rts=False),
-    _magstim("magstim-200", lambda _: magstim.Paired(magstim_wire.Model.M200)),
-    _magstim("magstim-bistim", lambda _: magstim.Paired(magstim_wire.Model.BISTIM)),
-    _magstim("magstim-rapid", magstim.Rapid),
+    _magstim("magstim-200", lambda _: Paired(magstim_wire.Model.M200)),
+    _magstim("magstim-bistim", lambda _: Paired(magstim_wire.Model.BISTIM)),
+    _magstim("magstim-rapid", Rapid),
     _magpro("magpro-r30"),
     _magpro("magpro-x100"),
     Row(DUOMAG, _duomag, DUOMAG_OPTIONS),

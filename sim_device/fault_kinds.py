@@ -143,6 +143,12 @@ KINDS: Final[dict[str, Kind]] = {
     "panel_setting": Kind(
         _ONCE, False, Value("%MSO", 5, -100, 100), "somebody turns its knob while it is armed"
     ),
+    "panel_gap": Kind(
+        _ONCE,
+        False,
+        Value("ms", 0, 0, 999),
+        "somebody sets the time from pulse A to pulse B at its panel; 0: both at once",
+    ),
     "external_trigger": Kind(_ONCE, False, None, "an edge comes to its trigger input"),
     "clock_jump": Kind(
         _ONCE, False, Value("ms", 1000, -86_400_000, 86_400_000), "its clock jumps by this"

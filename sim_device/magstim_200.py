@@ -9,7 +9,7 @@ from firmware_protocol.magstim.messages import Answer, Dialect, Model
 from sim_device.magstim_core import Core
 from sim_device.magstim_part import Handler, Read
 from sim_device.magstim_settings import Magstim200Settings
-from sim_device.serial_unit import SerialUnit
+from sim_device.serial_unit import Effect, SerialUnit
 
 RECHARGE_US: Final = ((50, 2_000_000), (80, 3_000_000), (101, 4_000_000))
 """Below so many percent, from pulse to ready (MagPy's own emulator)."""
@@ -22,6 +22,7 @@ class Magstim200:
 
     def __init__(self, core: Core, settings: Magstim200Settings) -> None:
         self._core = core
+        self.effects: Mapping[str, Effect] = {}
         self.dialect = Dialect(Model.M200)
         refused = _REFUSED[settings.bistim_commands]
         foreign = [row for rows in self.dialect.by_letter.values() for row in rows]

@@ -10,7 +10,7 @@ from sim_device.magstim_core import Core
 from sim_device.magstim_part import Handler, Read, Values
 from sim_device.magstim_settings import BistimSettings
 from sim_device.physics import Capacitor
-from sim_device.serial_unit import SerialUnit
+from sim_device.serial_unit import Effect, SerialUnit
 
 PAIRED_OUTPUT: Final = 0.90
 """Output beside that of a 200² at the same setting, and when both go at once (MagPy)."""
@@ -37,6 +37,7 @@ class Bistim:
             "interval": lambda: self.interval,
             "mode": self._mode,
         }
+        self.effects: Mapping[str, Effect] = {"panel_gap": self._turn_gap}
         bench = core.bench
         self._bank_b = Capacitor(bench.unit.capacitor.charger, bench.now)
         self.power_up()
@@ -146,6 +147,11 @@ class Bistim:
         self.high = high
         self.interval = HIGH_INTERVAL if high else LOW_INTERVAL
         return Answer.DONE
+
+    def _turn_gap(self, interval: int) -> bool:
+        """Somebody sets the interval at the panel, which is never locked."""
+        self._set_interval({"interval": interval})
+        return True
 
     def _mode(self) -> str:
         if not self.interval:

@@ -60,8 +60,8 @@ class Core:
             "coil_2": self.coil_dc,
             **self.part.reads,
         }
-        self.effects: Mapping[str, Effect] = effects_on(self)
-        self.kinds = MAGSTIM_KINDS
+        self.effects: Mapping[str, Effect] = {**effects_on(self), **self.part.effects}
+        self.kinds = MAGSTIM_KINDS | self.part.effects.keys()
         self._wake_us: int | None = None
         self.power_up()
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from firmware_protocol.magstim.messages import Answer, Dialect, Status, Value
+from sim_device.serial_unit import Effect
 
 Values = Mapping[str, Value]
 Handler = Callable[[Values], Answer | None]
@@ -30,6 +31,7 @@ class Part(Protocol):
     dialect: Dialect
     commands: Mapping[str, Handler]
     reads: Mapping[str, Read]  # of the fields of its replies
+    effects: Mapping[str, Effect]  # of faults that only this model has
 
     def power_up(self) -> None:
         """Forget what was set."""

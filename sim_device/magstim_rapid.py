@@ -19,7 +19,7 @@ from sim_device.magstim_core import Core
 from sim_device.magstim_part import Handler, Phase, Read, Values
 from sim_device.magstim_settings import RapidSettings
 from sim_device.magstim_train import Train
-from sim_device.serial_unit import SerialUnit
+from sim_device.serial_unit import Effect, SerialUnit
 
 SINGLE_REST_US: Final = 1_000_000
 ENHANCED_REST_US: Final = 2_000_000  # at 100 to 110 % of enhanced power
@@ -36,6 +36,7 @@ class Rapid:
 
     def __init__(self, core: Core, settings: RapidSettings) -> None:
         self._core, self._settings = core, settings
+        self.effects: Mapping[str, Effect] = {}
         self.dialect = Dialect(Model.RAPID, settings.major)
         self.commands: Mapping[str, Handler] = {
             "unlock": self._unlock,
@@ -118,7 +119,7 @@ class Rapid:
             core.pulse(cause, power=core.power)
             return
         if self._overdriven():
-            core.bench.log({"t_us": core.bench.now, "event": "fault", "cause": "overdriven"})
+            core.note("fault", cause="overdriven", by=cause)
         self.train = Train(core, self.frequency, self.train_pulses(), cause, self._ended)
         self.train.begin()
 

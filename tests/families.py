@@ -13,7 +13,8 @@ from drivers.magpro.driver import INFO as MAGPRO
 from drivers.magpro.driver import MagproStimulator
 from drivers.magstim.driver import INFO as MAGSTIM
 from drivers.magstim.driver import MagstimStimulator
-from drivers.magstim.units import RAPID_OPTIONS, Paired, Rapid
+from drivers.magstim.paired import Paired
+from drivers.magstim.rapid import RAPID_OPTIONS, Rapid
 from drivers.options import parse_options
 from drivers.tmslink.driver import INFO as TMSLINK
 from drivers.tmslink.driver import TmslinkStimulator

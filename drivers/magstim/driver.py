@@ -2,7 +2,9 @@
 
 The unit has no counter, no clock and no tags: what it did is inferred from its status, which is
 asked for every 20 ms, and what cannot be inferred counts as delivered. It disarms by itself 1 s
-after the last command, so only a completed cycle of the guard sends any: `beat`, and the verbs.
+after the last command. While it is connected only a completed cycle of the guard sends any: `beat`,
+and the verbs. To look for it `poll` sends as well: first that it be disarmed, nothing more to a
+unit that then shows no standby, and after an attempt that failed nothing for longer than 1 s.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ from drivers.contract import (
 )
 from drivers.line import ECHO, Line
 from drivers.magstim.exchange import Answered, Ask, Exchange, Noise
-from drivers.magstim.units import LEASE_US, NOTHING_TOLD, Talk, Unit
+from drivers.magstim.rapid import LEASE_US
+from drivers.magstim.units import NOTHING_TOLD, STILL_ARMED, Talk, Unit
 from drivers.talk import Conversation
 from firmware_protocol.magstim.messages import (
     KEEP_ALIVE_US,
@@ -56,11 +59,19 @@ SEEN_AFTER_US: Final = 40 * MS
 UNSEEN_AFTER_US: Final = 200 * MS
 """A train whose end no answer shows counts as fired so long after it."""
 
+FACT_AGE_US: Final = 250 * MS
+"""A status may tell power, temperature and mode as they were so long ago: setting a train, or the
+quiet before a trigger, holds up a round of polls. It is the oldest that limit status_age_max_us
+lets any status be."""
+
 SILENT_AFTER: Final = 3  # questions without an answer, one after another
 STOP_AGAIN_US: Final = 40 * MS
 STOPS: Final = 5
 STOP_REST_US: Final = KEEP_ALIVE_US + 200 * MS
 """A unit that does not obey is left without any command for so long: then it disarms by itself."""
+
+PORT_AGAIN_US: Final = 500 * MS
+"""A port that is gone is tried again so often."""
 
 COIL: Final = 200
 """Type of any coil of Magstim: the unit tells only that one is there."""
@@ -73,7 +84,7 @@ INFO: Final = {
         verified_on="",
         lease_max_us=LEASE_US if name == "magstim-rapid" else 0,
         lead_us=LEAD_US,
-        hello_after_us=500 * MS,
+        hello_after_us=STOP_REST_US,
         connect_within_us=2 * SECOND,  # listening, and at most 10 exchanges
         status_age_us=150 * MS,
         dead_man_us=KEEP_ALIVE_US,
@@ -98,19 +109,23 @@ class MagstimStimulator:
         """`life`: a number that no driver of this unit had before; each connection takes one."""
         self.info = info
         self._unit = unit
-        self._line = Line(open_port, info.hello_after_us)
+        self._line = Line(open_port, PORT_AGAIN_US)
         self._exchange = Exchange(self._line)
         self._account = Account(self._line, site, life)
-        self._turn = 0  # of the polls
+        self._polled_at: dict[str, BootUs] = {}  # when each poll was asked last
+        self._fact_at: dict[str, BootUs] = {}  # when it was asked, of the newest that was told
         self._up = False
-        self._connect_at = BootUs(0)
+        self._connect_at = BootUs(0)  # no attempt before: another port does not make it safer
         self._unanswered = 0
         self._probe_asked = False
         self._talk: Conversation[Ask, Reply] = Conversation()
         self._stops = 0  # since it was told to disarm, until it shows that it is
         self._stop_at = BootUs(0)
         self._permit_until = BootUs(0)
+        self._rest_until = BootUs(0)  # no pulse before: the supply has to rest after a train
         self._began = False  # the train of the shot was seen running
+        self._runs = False  # a train, by the newest that told
+        self._counted = False  # all pulses of a foreign train that is not over
         self._phase = self._status = Status(0)
         self._status_at = BootUs(0)
 
@@ -125,7 +140,6 @@ class MagstimStimulator:
         data = self._line.receive(now)
         if data is None or self._line.is_new:
             self._drop()  # also where it was lost in a write
-            self._connect_at = now
         if data is None:
             return self._line.taken()
         if not self._up and not self._exchange.busy and data.strip(b"\0"):
@@ -161,9 +175,9 @@ class MagstimStimulator:
         elif now - self._exchange.asked_at > KEEP_ALIVE_US or not self._status & Status.REMOTE:
             self._exchange.ask(self._unit.take_remote(), now)
         elif now - self._exchange.asked_at >= POLL_US:
-            polls = self._unit.polls
-            self._turn = (self._turn + 1) % len(polls)
-            self._exchange.ask(polls[self._turn], now)
+            polls, at = self._unit.polls, self._polled_at
+            longest_ago = min(polls, key=lambda ask: at.get(ask.row.name, BootUs(0)))
+            self._exchange.ask(longest_ago, now)
 
     # -- verbs -------------------------------------------------------------------------------
 
@@ -189,7 +203,10 @@ class MagstimStimulator:
 
     def fire(self, permit: Permit, now: BootUs) -> Ticket:
         permit.spend(now)
-        if why := self._occupied():
+        rest_us = self._rest_until - permit.start_at
+        if not (why := self._occupied()) and rest_us > 0:
+            why = f"rest: after the train before, the supply needs {rest_us} us more"
+        if why:
             return self._account.refused(why)
         ticket, self._began = self._account.take(permit, FIRE_LATENCY_US), False
         if not self._unit.stands(permit.block):
@@ -259,6 +276,8 @@ class MagstimStimulator:
         if self._line.ear.may_speak(now):
             self._line.ear.spoke(now)
             self._exchange.noise = Noise.NONE
+            self._connect_at = BootUs(now + self.info.hello_after_us)
+            self._fact_at.clear()
             self._begin(self._unit.connect(), now)
         elif why := self._line.ear.complaint(now):
             self._line.down(why)
@@ -270,12 +289,13 @@ class MagstimStimulator:
         elif failed.startswith(NOTHING_TOLD) and noise is Noise.GARBAGE:
             failed = "garbage: what comes is none of a Magstim unit; its baud rate is 9600"
         elif not failed and self._phase is not Status.STANDBY:
-            failed = "still-armed: it does not disarm"
+            failed = STILL_ARMED
         if failed:
             self._line.down(failed)
             self._connect_at = BootUs(now + self.info.hello_after_us)
             return
         self._up, self._unanswered, self._stops = True, 0, 0
+        self._runs = self._counted = False
         unit = self._unit  # no serial number is on the wire
         self._account.connected(
             unit.envelope, self._coil_type, model=unit.model, firmware=unit.firmware
@@ -292,12 +312,18 @@ class MagstimStimulator:
 
     def _answered(self, answered: Answered, now: BootUs) -> None:
         reply, name = answered.reply, answered.ask.row.name
+        self._polled_at[name] = answered.asked_at
         if reply is None:
             if self._up and not self._is_lost(name, now):
                 return
         else:
             self._unanswered = 0
             self._unit.note(reply.values)
+            if reply.answer is Answer.DONE:
+                self._fact_at[name] = answered.asked_at
+            elif self._up and answered.ask in self._unit.polls:
+                why = f"content: {name} was answered with: {reply.answer.value}"
+                self._account.tell_error(why, answered.asked_at, now)
             if reply.status is not None:
                 self._note_status(reply, reply.status, answered.asked_at, now)
         if name == "fire" and self._account.shot is not None:
@@ -332,9 +358,35 @@ class MagstimStimulator:
         train = None if rapid is None else bool(int(rapid) & RapidStatus.TRAIN)
         if shot is not None and shot.sent_at is not None:
             self._settle(shot, train, asked_at, now)
-        elif train or (before is Status.READY and self._phase == Status(0)):
-            self._account.stranger(asked_at, self._power)
+        else:
+            self._note_foreign(before, train, asked_at, now)
+            self._runs = self._runs if train is None else train
         self._tell_status(asked_at, train=bool(train))
+
+    def _note_foreign(
+        self, before: Status, train: bool | None, asked_at: BootUs, now: BootUs
+    ) -> None:
+        """Count what a trigger input, a pedal or the panel let go; a train once, as it begins.
+
+        How long a unit shows that it is spent nobody knows; but nothing else than a pulse, or a
+        knob, makes one that is ready charge again.
+        """
+        spent = self._phase == Status(0) and before in (Status.READY, Status.ARMED)
+        recharges = self._phase is Status.ARMED and before is Status.READY
+        left = (spent or recharges) and not self._talk.active
+        began = bool(train) and not self._runs
+        block = self._unit.by_trigger()
+        if (left or began) and not (self._counted and block.bursts > 1):
+            for _ in range(block.pulses):
+                self._account.stranger(asked_at, self._power)
+            self._rests_after(block, BootUs(now + block.span_us))
+        is_over = train is False and self._phase in (Status.READY, Status.STANDBY)
+        self._counted = not is_over and (self._counted or left or began)
+
+    @property
+    def _facts_at(self) -> BootUs:
+        """When the oldest of what a status tells beside its bits was asked; 0: never told."""
+        return min(self._fact_at.get(ask.row.name, BootUs(0)) for ask in self._unit.polls[1:])
 
     @property
     def _power(self) -> int:
@@ -342,6 +394,8 @@ class MagstimStimulator:
 
     def _tell_status(self, asked_at: BootUs, *, train: bool) -> None:
         told, status = self._unit.told, self._status
+        if asked_at - self._facts_at > FACT_AGE_US:
+            asked_at = self._facts_at
         fault = ""
         if status & Status.ERROR:
             fault = "an error that is fatal" if status & Status.FATAL else "an error"
@@ -349,6 +403,7 @@ class MagstimStimulator:
             fault = "its coil has to be replaced"
         elif not status & Status.COIL_PRESENT:
             fault = "no coil connected"
+        fault = fault or self._unit.astray(armed=self._phase is not Status.STANDBY)
         self._account.tell_status(
             asked_at,
             runs=train,
@@ -367,13 +422,20 @@ class MagstimStimulator:
         why = shot.hindrance(now, self._permit_until)
         if not why and self._exchange.busy:
             why = "busy: the unit has not answered the question before"
+        if not why and now - self._facts_at > FACT_AGE_US:
+            why = "stale: the unit does not tell its power or temperature any more"
         if not why and not self._unit.stands(shot.block):
             why = "changed: what the unit shows is not what was set"
         if why:
             self._account.refuse(shot, why)
             return
         self._account.triggered(shot, now, FIRE_LATENCY_US)
+        self._rests_after(shot.block, shot.end_at)
         self._exchange.ask(self._unit.ask("fire"), now)
+
+    def _rests_after(self, block: PulseBlock, end_at: BootUs) -> None:
+        """All of it counts as fired, whatever is seen of it."""
+        self._rest_until = max(self._rest_until, BootUs(end_at + self._unit.rest_us(block)))
 
     def _fire_answered(self, shot: Shot, reply: Reply | None) -> None:
         if reply is None:

@@ -50,6 +50,18 @@ def test_a_pair_leaves_with_its_interval_and_nine_tenths_of_its_power() -> None:
         assert host.events("ready")[1]["t_us"] - second == 4 * SECOND
 
 
+def test_somebody_at_its_panel_sets_the_interval_while_it_is_armed() -> None:
+    host = MagstimHost("magstim-bistim", rules=(Rule("panel_gap", 0, at_us=3 * SECOND),))
+    host.take()
+    host.get_ready(50)
+    host.keep(2 * SECOND)
+    assert host.read("get_mode")["mode"] == "1"
+    host.until_ready()
+    host.fire()
+    host.keep(SECOND)
+    assert host.levels == [56]
+
+
 def test_an_interval_of_0_discharges_both_at_once() -> None:
     host = paired()
     host.does("set_interval", 0)

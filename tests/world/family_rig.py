@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 from firmware_protocol.quantities import MS, SECOND, BootUs
 from sim_device.faults import Rule
 from sim_device.world import Wire
-from tests.families import DUOMAG, M200, RAPID, X100, Family
+from tests.families import BISTIM, DUOMAG, M200, RAPID, X100, Family
 from tests.world.rig import START, Rig, Service, compiled
 from tmsctl.ipc import messages as ipc
 from tmsctl.safety.machine import Idle, Safe
@@ -43,6 +43,7 @@ CASES: Final = (
     Case(X100, "hf10-s10", 1, 0),
     Case(X100, "itbs90", 3, 40 * MS),
     Case(DUOMAG, "sp02-6", 1, 0),
+    Case(BISTIM, "sp02-6", 1, 0),
 )
 
 TRIGGER: Final = {

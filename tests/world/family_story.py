@@ -120,7 +120,7 @@ class Storm:
         now_us = rig.clock.device(rig.now)
         if max(rig.firmware.unit.temperatures_dc(now_us)) > HOT_DC:
             rig.firmware.unit.jump_to(200, now_us)
-        if self.faults["charger_fault"] or self.faults["lacks_command"]:
+        if self.faults.keys() & {"charger_fault", "lacks_command", "panel_gap"}:
             rig.firmware.faults.add_from_now(Rule("reboot", 500), now_us)
         rig.run(2 * SECOND)
 

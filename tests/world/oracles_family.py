@@ -205,6 +205,15 @@ def pace(e: FamilyEvidence) -> list[str]:
     return oracles_dose.rate(other) + oracles_dose.intervals(other)
 
 
+def spared(e: FamilyEvidence) -> list[str]:
+    """No train of the host is more than the supply of a Rapid² bears, which damages it."""
+    return [
+        f"overdriven at {clock(line['at_us'])}"
+        for line in e["lines"]
+        if line.get("cause") == "overdriven" and line["by"] == "fire"
+    ]
+
+
 def usable(e: FamilyEvidence) -> list[str]:
     """After the last fault a session can be started again."""
     return [] if e["again_us"] is not None else [f"no pulse after {clock(e['calm_us'])}"]
@@ -217,6 +226,7 @@ FAMILY_ORACLES: Final[dict[str, Callable[[FamilyEvidence], list[str]]]] = {
     "permitted": permitted,
     "noticed": noticed,
     "pace": pace,
+    "spared": spared,
     "usable": usable,
 }
 

@@ -22,7 +22,7 @@ from tests.world.odometer import TOTAL
 from tests.world.oracles_family import FAMILY_ORACLES, judge_family
 from tests.world.rig import START
 
-M200_CASE, RAPID_CASE, X100_CASE, BURST_CASE, DUOMAG_CASE = CASES
+M200_CASE, RAPID_CASE, X100_CASE, BURST_CASE, DUOMAG_CASE, BISTIM_CASE = CASES
 
 
 @pytest.mark.parametrize("seed", range(50))
@@ -82,6 +82,16 @@ def test_a_train_that_goes_on_behind_a_disarm_counts_in_full(cut_ms: int) -> Non
     assert rig.service.counted == 10
     rig.acknowledges = True
     rig.run_until(lambda: len(rig.pulses) > 10, 12 * SECOND)
+
+
+def test_a_bistim_turned_to_both_at_once_in_mid_session_stops_it() -> None:
+    """A defect once: pulses of 113 instead of 90 % left, and nothing was said of them."""
+    rig = began(BISTIM_CASE)
+    rig.firmware.faults.add_from_now(Rule("panel_gap", 0), rig.clock.device(rig.now))
+    rig.run(20 * SECOND)
+    assert rig.is_safe
+    assert rig.service.codes()[-1] == "device-fault"
+    assert len(rig.pulses) == 1
 
 
 def test_a_duomag_that_lost_its_settings_fires_nothing_that_nobody_could_see() -> None:
@@ -174,6 +184,12 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> FamilyRig:
     return rig
 
 
+def overdriven(monkeypatch: pytest.MonkeyPatch) -> FamilyRig:
+    """A supply that bears much less than the host presumes."""
+    monkeypatch.setattr("sim_device.magstim_rapid.Rapid._overdriven", lambda _: True)
+    return began(RAPID_CASE)
+
+
 def latched_for_ever(monkeypatch: pytest.MonkeyPatch) -> FamilyRig:
     """A driver that does not tell that its latch is gone."""
     monkeypatch.setattr(MagproStimulator, "_tell_status", lambda *_: None)
@@ -189,6 +205,7 @@ DEFECTS: Final[dict[str, Callable[[pytest.MonkeyPatch], FamilyRig]]] = {
     "permitted": stop_ignored,
     "noticed": blind,
     "pace": hasty,
+    "spared": overdriven,
     "usable": latched_for_ever,
 }
 

@@ -16,8 +16,10 @@ from typing import Final
 import pytest
 
 from drivers.contract import StopClass
+from firmware_protocol.magstim.messages import Answer
 from firmware_protocol.quantities import MS, SECOND
 from sim_device.faults import Rule
+from sim_device.magstim_core import Core
 from tests.world.family_rig import CASES, DISARM, TRIGGER, Case, FamilyRig, aside, pattern_of
 from tests.world.odometer import TOTAL
 from tests.world.rig import START
@@ -36,6 +38,9 @@ QUIET_US: Final = 20 * MS  # A-02
 ALIVE_US: Final = 600 * MS
 FOUND_US: Final = 3_500 * MS
 """A unit that is left to its own dead-man, and then looked for."""
+
+ASKED_US: Final = 800 * MS
+"""Listening, and all that is asked of a unit that shows no standby or nothing at all."""
 
 SPAN_US: Final = 14 * SECOND  # connecting, self-test, arming, two trains and the rest between them
 
@@ -170,6 +175,28 @@ def test_looking_for_a_unit_that_cannot_answer_does_not_keep_it_armed(case: Case
         return verdict(rig, at, 0, "still armed" if rig.armed() else "")
 
     sweep(case, OTHERS, deaf, "guard-kill")
+
+
+@pytest.mark.parametrize("case", KEEP_ALIVE, ids=lambda case: case.name)
+def test_looking_for_a_unit_that_does_not_disarm_leaves_it_to_its_own_dead_man(case: Case) -> None:
+    """A defect once: it was looked for again within its keep-alive, and so kept armed for ever."""
+
+    def obstinate(rig: FamilyRig, rng: random.Random) -> str:
+        at = rig.now
+        rig.kill()
+        core: Core = rig.firmware.model
+        core._commands["disarm"] = lambda _: Answer.DONE  # it answers, and does nothing
+        rig.to_host.cut = rng.random() < 0.3  # then it cannot be heard either
+        rig.alone(rng.randrange(100 * MS, 900 * MS))
+        rig.revive()
+        rig.run(ASKED_US + DEAD_MAN_US + QUIET_US)
+        if rig.armed():
+            return verdict(rig, at, 0, "still armed")
+        rig.to_host.cut = False
+        rig.run(FOUND_US)
+        return verdict(rig, at, 0, "" if rig.guard.device.status else "it is not found again")
+
+    sweep(case, OTHERS, obstinate, "guard-kill")
 
 
 # -- STOP ------------------------------------------------------------------------------------
