@@ -80,12 +80,18 @@ class TmslinkStimulator:
     info = INFO
     wake_at: BootUs | None = None  # the device times every pulse
 
-    def __init__(self, open_port: Callable[[], Transport], site: Envelope) -> None:
-        """`site`: limits of this installation; the device is told to keep to them as well."""
+    def __init__(
+        self, open_port: Callable[[], Transport], site: Envelope, *, two_pipes: bool = False
+    ) -> None:
+        """`site`: limits of this installation; the device is told to keep to them as well.
+
+        `open_port`: OSError with the cause; BlockingIOError when it is being opened, and wants to
+        be asked again. `two_pipes`: the transport is USB, see `Link`.
+        """
         self._open_port = open_port
         self._site = site
         self._port: Transport | None = None
-        self._link = Link()
+        self._link = Link(two_pipes=two_pipes)
         self._clock = ClockEstimate()
         self._up = False
         self._identity: wire.Identity | None = None
@@ -164,7 +170,10 @@ class TmslinkStimulator:
         return ""  # its limits say all
 
     def stop(self, now: BootUs) -> None:
-        if self._port is None or not self._ear.may_speak(now):
+        if self._port is None:
+            return
+        self._port.stop()  # a way of its own, such as a USB request, is meant for tmslink alone
+        if not self._ear.may_speak(now):
             return  # who is there is not known yet; a tmslink device without a beat disarms itself
         self._write(wire.STOP_BYTES + self._link.tell(wire.Stop()))
 
@@ -213,6 +222,9 @@ class TmslinkStimulator:
             self._try_at = BootUs(now + INFO.hello_after_us)
             try:
                 self._port = self._open_port()
+            except BlockingIOError:
+                self._try_at = now  # with the next call
+                return
             except OSError as error:
                 self._down(str(error))
                 return
