@@ -40,20 +40,19 @@ def failure(number: int, why: str = "") -> USBError:
 class _Pending:
     """One command whose reply is awaited."""
 
-    __slots__ = ("comes", "data", "done", "length", "size", "status", "woken")
+    __slots__ = ("comes", "data", "done", "length", "number", "size", "status", "woken")
 
     def __init__(self, size: int, *, comes: bool) -> None:
         self.size = size
         self.comes = comes  # bytes come with the reply: the server does not repeat the direction
+        self.number = self.status = self.length = 0
         self.done = False
-        self.status = self.length = 0
         self.data = b""
-        self.woken = threading.Lock()
-        self.woken.acquire()
+        self.woken: threading.Lock | None = None  # a leader needs none
 
     def wake(self) -> None:
         """Only under the link's lock. Several times count once."""
-        if self.woken.locked():
+        if self.woken is not None and self.woken.locked():
             self.woken.release()
 
 
@@ -68,9 +67,9 @@ class UsbipLink:
         self._number = 0
         self._pending: dict[int, _Pending] = {}
         self._led = False  # some thread reads the socket
-        self._users = 0  # threads inside `transfer`
+        self._users = 0  # threads that use the socket
         self._ended = ""  # why there is no connection any more
-        self._input = bytearray()
+        self._input = b""  # of a reply that has not come whole; the leader's
         self._poller = select.poll()
         self._poller.register(line, select.POLLIN)
 
@@ -90,22 +89,15 @@ class UsbipLink:
         """
         if timeout_ms <= 0:
             raise ValueError("a USB transfer needs a time-out")
-        with self._lock:
-            self._check()
-            self._users += 1
-        try:
-            mine = _Pending(size, comes=direction == wire.IN)
-            number = self._send(mine, wire.CMD_SUBMIT, direction, endpoint, 0, size, setup, out)
-            self._wait(mine, time.monotonic() + timeout_ms / 1_000)
-            if not mine.done:
-                self._unlink(mine, number)
-            if mine.status:
-                raise failure(-mine.status)
-            return mine.length, mine.data
-        finally:
-            with self._lock:
-                self._users -= 1
-                self._release()
+        mine = _Pending(size, comes=direction == wire.IN)
+        self._exchange(
+            mine, wire.CMD_SUBMIT, direction, endpoint, 0, setup, out, timeout_ms / 1_000
+        )
+        if not mine.done:
+            self._unlink(mine)
+        if mine.status:
+            raise failure(-mine.status)
+        return mine.length, mine.data
 
     def close(self) -> None:
         """Whoever still waits gets ENODEV at once."""
@@ -143,125 +135,133 @@ class UsbipLink:
             with contextlib.suppress(OSError):  # the other end was faster
                 self._line.shutdown(socket.SHUT_RDWR)  # wakes the leader
 
-    def _send(
+    def _exchange(
         self,
         mine: _Pending,
         command: int,
         direction: int,
         endpoint: int,
         flags: int,
-        size: int,
         setup: bytes,
         out: bytes,
-    ) -> int:
-        with self._sending:
-            with self._lock:
-                self._check()
-                self._number += 1
-                number = self._number
-                self._pending[number] = mine
-            data = wire.COMMAND.pack(
-                command, number, self._device_id, direction, endpoint, flags, size, 0, 0, 0, setup
-            )
-            try:
-                self._line.sendall(data + out)
-            except OSError as error:
-                self._end(f"nothing can be sent: {error.strerror or error}")
-        return number
-
-    def _wait(self, mine: _Pending, until: float) -> None:
-        """Until it is done or the time has come, as leader or follower. USBError when all ends."""
+        wait_s: float,
+    ) -> None:
+        """Send a command and wait until it is done or the time is over. USBError when all ends."""
+        with self._lock:
+            self._check()
+            self._users += 1
+            self._number = mine.number = self._number + 1
+            self._pending[mine.number] = mine
+            leads = not self._led
+            self._led = True
         try:
-            while True:
-                with self._lock:
-                    if mine.done:
-                        return
-                    self._check()
-                    left = until - time.monotonic()
-                    if left <= 0:
-                        return
-                    leads = not self._led
-                    if leads:
-                        self._led = True
+            data = wire.COMMAND.pack(
+                command, mine.number, self._device_id, direction, endpoint,
+                flags, mine.size, 0, 0, 0, setup,
+            )  # fmt: skip
+            self._send(data + out)
+            until = time.monotonic() + wait_s
+            left = wait_s
+            while left > 0 and not (mine.done or self._ended):
                 if leads:
-                    self._lead(mine, until)
+                    # A blocking receive is one system call less, and ends after RECEIVE_WITHIN_S.
+                    if left >= wire.RECEIVE_WITHIN_S or self._poller.poll(left * 1_000):
+                        self._receive()
                 else:
-                    mine.woken.acquire(timeout=left)
+                    leads = self._follow(mine, left)
+                left = until - time.monotonic()
         finally:
             with self._lock:
+                if leads:
+                    self._led = False
                 if not self._led:
                     self._appoint(mine)
+                self._users -= 1
+                self._release()
+        if not mine.done:
+            self._check()
 
-    def _lead(self, mine: _Pending, until: float) -> None:
-        """Read the socket for everybody until mine is done or the time has come."""
+    def _send(self, data: bytes) -> None:
         try:
-            while not (mine.done or self._ended):
-                left = until - time.monotonic()
-                if left <= 0:
-                    break
-                if self._poller.poll(left * 1_000):
-                    self._receive()
-        finally:
-            with self._lock:
-                self._led = False
+            with self._sending:
+                self._line.sendall(data)
+        except OSError as error:
+            self._end(f"nothing can be sent: {error.strerror or error}")
+
+    def _follow(self, mine: _Pending, left_s: float) -> bool:
+        """Whether to lead now; else wait until woken, or the time is over."""
+        with self._lock:
+            if mine.done or self._ended:
+                return False
+            if not self._led:
+                self._led = True
+                return True
+            if mine.woken is None:
+                mine.woken = threading.Lock()
+                mine.woken.acquire()
+        mine.woken.acquire(timeout=left_s)
+        return False
 
     def _appoint(self, mine: _Pending) -> None:
         """Under the lock: somebody else reads on. The oldest waits longest, as readers do."""
         for pending in self._pending.values():
-            if pending is not mine and not pending.done:
+            if pending is not mine and pending.woken is not None:
                 pending.wake()
                 return
 
     def _receive(self) -> None:
+        """What has come, for everybody. Only the leader."""
         try:
-            piece = self._line.recv(RECEIVE_SIZE, socket.MSG_DONTWAIT)
+            data = self._line.recv(RECEIVE_SIZE)
         except BlockingIOError:
             return
         except OSError as error:
             self._end(error.strerror or str(error))
             return
-        if not piece:
+        if not data:
             self._end("the server hung up")
             return
-        self._input += piece
+        if self._input:
+            data = self._input + data
         try:
             with self._lock:
-                self._take_replies()
+                self._input = self._deliver(data)
         except wire.WireError as error:
             self._end(str(error))
 
-    def _take_replies(self) -> None:
-        """Under the lock: all replies that have come whole."""
-        data, at = self._input, 0
+    def _deliver(self, data: bytes) -> bytes:
+        """Under the lock: all replies that have come whole. What is left belongs to the next."""
+        at = 0
         while len(data) - at >= wire.REPLY_SIZE:
-            command, number, status, length = wire.read_reply(data, at)
+            command, number, status, length = wire.REPLY.unpack_from(data, at)
             pending = self._pending.get(number)
             if pending is None or command not in (wire.RET_SUBMIT, wire.RET_UNLINK):
                 raise wire.WireError(f"reply {command} to command {number}, which nobody awaits")
             size = length if pending.comes and command == wire.RET_SUBMIT else 0
             if not 0 <= size <= pending.size:
                 raise wire.WireError(f"{size} bytes came where {pending.size} were asked for")
-            if len(data) - at < wire.REPLY_SIZE + size:
+            end = at + wire.REPLY_SIZE + size
+            if len(data) < end:
                 break
-            at += wire.REPLY_SIZE
-            pending.data = bytes(data[at : at + size])
-            at += size
+            if size:
+                pending.data = data[end - size : end]
             pending.status, pending.length = status, length
-            del self._pending[number]
             pending.done = True
+            del self._pending[number]
             pending.wake()
-        del data[:at]
+            at = end
+        return data[at:]
 
-    def _unlink(self, mine: _Pending, number: int) -> None:
+    def _unlink(self, mine: _Pending) -> None:
         """Take a transfer back whose time is over. Its status says what became of it."""
         unlink = _Pending(0, comes=False)
-        self._send(unlink, wire.CMD_UNLINK, wire.OUT, 0, number, 0, NO_SETUP, b"")
-        self._wait(unlink, time.monotonic() + UNLINK_WITHIN_S)
+        self._exchange(
+            unlink, wire.CMD_UNLINK, wire.OUT, 0, mine.number, NO_SETUP, b"", UNLINK_WITHIN_S
+        )
         with self._lock:
-            if mine.done:
-                return
-            self._pending.pop(number, None)
-            mine.status = -errno.ETIMEDOUT
+            if not mine.done:
+                del self._pending[mine.number]
+                mine.status = -errno.ETIMEDOUT
         if not unlink.done:
             self._end("it does not answer UNLINK")
-            raise failure(errno.ENODEV, "the USB/IP device is gone: it does not answer UNLINK")
+            self._check()

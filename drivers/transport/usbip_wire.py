@@ -23,7 +23,8 @@ COMMAND: Final = struct.Struct("!IIIIIIiiii8s")
 """Command, number, device, direction, endpoint; flags (UNLINK: the number that is meant), size,
 start frame, packets, interval; set-up packet."""
 REPLY_SIZE: Final = 48
-_REPLY: Final = struct.Struct("!II12xii20x")
+REPLY: Final = struct.Struct("!II12xii20x")
+"""Command, number; status, actual length. What else there is of a reply is for isochronous ones."""
 _OPERATION: Final = struct.Struct("!HHI")
 _COUNT: Final = struct.Struct("!I")
 _RECORD: Final = struct.Struct("!256s32sIIIHHHBBBBBB")
@@ -32,7 +33,9 @@ _BUS_ID_SIZE: Final = 32
 DEVICES_MAX: Final = 255
 """More than any server exports; a number above it is no answer of one."""
 CONNECT_WITHIN_S: Final = 1.0
-SEND_WITHIN_S: Final = 1
+RECEIVE_WITHIN_S: Final = 0.1
+"""After so long a receive ends without anything, so that whoever waits can look at the clock."""
+SEND_WITHIN_S: Final = 1.0
 """A server that takes nothing for so long is gone: a command that went out by half is no use."""
 
 
@@ -100,14 +103,13 @@ def take(address: str, bus_id: bytes) -> socket.socket:
         line.close()
         raise
     line.setblocking(True)
-    line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", SEND_WITHIN_S, 0))
+    for option, seconds in (
+        (socket.SO_SNDTIMEO, SEND_WITHIN_S),
+        (socket.SO_RCVTIMEO, RECEIVE_WITHIN_S),
+    ):
+        whole, part = divmod(round(seconds * 1_000_000), 1_000_000)
+        line.setsockopt(socket.SOL_SOCKET, option, struct.pack("@ll", whole, part))
     return line
-
-
-def read_reply(data: bytes | bytearray, offset: int) -> tuple[int, int, int, int]:
-    """Command, number, status and actual length of the reply that begins there."""
-    command, number, status, length = _REPLY.unpack_from(data, offset)
-    return command, number, status, length
 
 
 def _operation(line: socket.socket, request: int) -> None:
