@@ -30,7 +30,7 @@ BULK_PACKET_SIZES: Final = (8, 16, 32, 64, 512, 1_024)
 INTERRUPT_PACKET_MAX: Final = 1_024
 
 _BULK, _INTERRUPT = 2, 3
-_GONE: Final = (errno.ENODEV, errno.EIO, errno.ESHUTDOWN, errno.ENOENT, errno.EPROTO)
+_GONE: Final = (errno.ENODEV, errno.EIO, errno.ESHUTDOWN, errno.ENOENT)
 
 
 class Found(NamedTuple):
@@ -99,6 +99,8 @@ def explained(error: USBError, what: str) -> PortError:
         return PortError("port-busy", f"{what} is in use by another program")
     if error.errno == errno.EPROTO and "contradict" in str(error.strerror):
         return PortError("usb-descriptors", f"{what}: {error.strerror}")
+    if error.errno == errno.EPROTO:
+        return PortError("port-wrong", f"{what} speaks no USB/IP: {error.strerror}")
     if error.errno in _GONE:
         return PortError("port-missing", f"{what} has just gone: {error.strerror}")
     return PortError("port-failed", f"{what} cannot be used: {error.strerror}")
@@ -128,7 +130,7 @@ def _choose(place: UsbPlace, backend: Any) -> _Candidate:
     if found:
         names = " and ".join(f"{one.serial} ({_where(one.device)})" for one in found)
         raise PortError("port-ambiguous", f"more than one tmslink device is there: {names}")
-    for code in ("port-denied", "port-busy", "usb-descriptors"):
+    for code in ("port-denied", "port-busy", "usb-descriptors", "port-wrong"):
         for refusal in refused:
             if refusal.code == code:
                 raise refusal

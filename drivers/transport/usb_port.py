@@ -40,7 +40,7 @@ READ_SIZE: Final = 4_096
 TRANSFER_MAX: Final = 16 * READ_SIZE
 """A device whose transfer has no end is not listened to any further."""
 HANDED_OVER_MAX: Final = 256
-"""Transfers that wait for the guard: 5 s of STATUS."""
+"""Transfers of each pipe that wait for the guard: 5 s of STATUS."""
 QUEUED_MAX: Final = 64
 """Writes that wait for the device: half a second of beats. More is answered with "not taken"."""
 
@@ -59,8 +59,7 @@ class UsbPort:
         self.serial = found.serial
         self._found = found
         self._ready = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._came: deque[bytes] = deque()
-        self._room = threading.Semaphore(HANDED_OVER_MAX)
+        self._came: deque[tuple[threading.Semaphore, bytes]] = deque()
         self._to_send: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._to_stop: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._gone: OSError | None = None
@@ -82,10 +81,13 @@ class UsbPort:
             os.eventfd_read(self._ready)
         pieces = []
         while self._came:
-            pieces.append(self._came.popleft())
-            self._room.release()
+            room, piece = self._came.popleft()
+            room.release()
+            pieces.append(piece)
         if not pieces:
             self._fail()
+        elif self._gone is not None:
+            self._wake()  # it is told with the next call
         return b"".join(pieces)
 
     def write(self, data: bytes) -> bool:
@@ -132,30 +134,31 @@ class UsbPort:
 
     def _read_all(self, endpoint: int) -> None:
         buffer = array("B", bytes(READ_SIZE))
+        room = threading.Semaphore(HANDED_OVER_MAX)  # a pipe that overflows leaves the other alone
         begun = b""
         halts = 0
         while not self._over:
-            if not self._room.acquire(timeout=POLL_MS / 1_000):
+            if not room.acquire(timeout=POLL_MS / 1_000):
                 continue  # the guard is behind
             try:
                 size = self._found.device.read(endpoint, buffer, POLL_MS)
             except USBTimeoutError:
-                self._room.release()
+                room.release()
                 continue
             except USBError as error:
-                self._room.release()
+                room.release()
                 halts += 1
                 self._clear_halt(endpoint, error, halts)
                 continue
             halts = 0
             begun += buffer[:size].tobytes()
             if size == READ_SIZE and len(begun) < TRANSFER_MAX:
-                self._room.release()  # the transfer goes on: its frames stay together
+                room.release()  # the transfer goes on: its frames stay together
                 continue
             if not begun:
-                self._room.release()
+                room.release()
                 continue
-            self._came.append(begun)
+            self._came.append((room, begun))
             begun = b""
             self._wake()
 

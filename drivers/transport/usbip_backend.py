@@ -95,7 +95,7 @@ class UsbipBackend(usb.backend.IBackend):  # type: ignore[misc] # pyusb has no t
         except descriptors.LieError as lie:
             raise failure(errno.EPROTO, f"the descriptors contradict themselves: {lie}") from lie
         finally:
-            link.finish()
+            link.close()
         exported = dev.exported
         found.bus, found.address, found.speed = exported.bus, exported.address, exported.speed
         found.port_number, found.port_numbers = 1, (1,)

@@ -100,19 +100,19 @@ class UsbipLink:
         return mine.length, mine.data
 
     def close(self) -> None:
-        """Whoever still waits gets ENODEV at once."""
+        """Whoever still waits gets ENODEV at once. Where nobody does it waits, for a short time,
+        until the server has noticed: then the device can be imported again."""
+        with self._lock:
+            alone = not self._users and not self._ended
+        if alone:
+            with contextlib.suppress(OSError):  # it takes its time, or is gone: no matter
+                self._line.shutdown(socket.SHUT_WR)
+                self._line.settimeout(END_WITHIN_S)
+                while self._line.recv(RECEIVE_SIZE):
+                    pass
         self._end("closed")
         with self._lock:
             self._release()
-
-    def finish(self) -> None:
-        """Close, and wait until the server has noticed: then the device can be imported again."""
-        with contextlib.suppress(OSError):  # it takes its time, or is gone: the next import says so
-            self._line.shutdown(socket.SHUT_WR)
-            self._line.settimeout(END_WITHIN_S)
-            while self._line.recv(RECEIVE_SIZE):
-                pass
-        self.close()
 
     # -- inside ------------------------------------------------------------------------------
 

@@ -128,8 +128,11 @@ def _exported(record: bytes) -> Exported:
 def _exactly(line: socket.socket, size: int) -> bytes:
     data = bytearray()
     while len(data) < size:
-        piece = line.recv(size - len(data))
+        try:
+            piece = line.recv(size - len(data))
+        except OSError as error:
+            raise WireError(f"it does not answer as USB/IP demands: {error}") from error
         if not piece:
-            raise WireError("the USB/IP server hung up")
+            raise WireError("it hung up in the middle of an answer")
         data += piece
     return bytes(data)
