@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-import struct
+from pathlib import Path
 
 import pytest
 from usb_host import GET_DESCRIPTOR, IDENTITY, OK, STALL, STOP, TmslinkHost
@@ -104,7 +104,8 @@ def test_a_dropped_transfer_never_ends_and_changes_nothing_but_can_be_taken_back
 
 
 def test_a_dropped_transfer_ends_with_the_bus() -> None:
-    host = with_fault("usb_drop", 0)
+    host = with_fault("usb_drop", 0, at_us=1)
+    host.wait(1)
     lost = host.ask(IDENTITY, length=64)
     assert lost.status is None
     host.function.bus_reset()
@@ -118,7 +119,7 @@ def test_a_short_answer_lacks_its_last_bytes() -> None:
     host.hello()
     host.wait(20 * MS)
     sizes = [len(read.data) for read in reads]
-    assert sorted(sizes) in ([56, 61], [61, 61])  # it has met the one or the bulk
+    assert sizes == [56, 61]
     assert counted(host) == {"usb_short": 1}
 
 
@@ -200,9 +201,7 @@ def serial_of(host: TmslinkHost) -> str:
     return host.ask(GET_DESCRIPTOR, 0x0303, length=255).data[2:].decode("utf-16-le")
 
 
-def test_another_serial_number_comes_with_the_next_plugging_in_and_goes_with_the_one_after() -> (
-    None
-):
+def test_another_serial_number_comes_with_one_plugging_in_and_goes_with_the_next() -> None:
     host = TmslinkHost(
         Rule("usb_other_serial", at_us=0),
         Rule("disconnect", 10, at_us=100_000),
@@ -225,9 +224,8 @@ def test_a_descriptor_lies_in_the_way_of_its_number() -> None:
         for other, value in asked.items():
             said, right = (h.ask(GET_DESCRIPTOR, value, length=255).data for h in (host, true))
             assert (said == right) == (kind != other), number
-    assert TmslinkHost(Rule("usb_lies", 1, at_us=0)).ask(GET_DESCRIPTOR, 0x0200, length=9).data[
-        2:4
-    ] == struct.pack("<H", 0xFF00 | len(true.ask(GET_DESCRIPTOR, 0x0200, length=255).data))
+    too_long = TmslinkHost(Rule("usb_lies", 1, at_us=0)).ask(GET_DESCRIPTOR, 0x0200, length=9)
+    assert too_long.data[3] == 0xFF
 
 
 # -- all of them -----------------------------------------------------------------------------
@@ -239,12 +237,14 @@ def test_every_usb_fault_happens_is_counted_and_the_device_works_again(
     kind: str, trigger: str
 ) -> None:
     when = {"at_us": 400_000} if trigger == "at_us" else {"probability": 0.2}
-    host = TmslinkHost(Rule(kind, **when, for_us=1_000_000), Rule("disconnect", 50, at_us=600_000))
-    for _ in range(200):
+    unplugged = [Rule("disconnect", 20, at_us=n * 100_000) for n in range(5, 15)]
+    host = TmslinkHost(Rule(kind, **when, for_us=1_000_000), *unplugged)
+    for n in range(200):
         host.ask(GET_DESCRIPTOR, 0x0100, length=18)
         if host.function.plugged and not host.function.configured:
             host.ask((0x00, 9), 1)
-        host.out(BULK_OUT, host.link.hello(m.Hello(1, 7, 0), 7))
+        if n % 5 == 0:
+            host.out(BULK_OUT, host.link.hello(m.Hello(1, 7, 0), 7))
         for endpoint in (BULK_IN, INTERRUPT_IN):
             host.read(endpoint)
             if host.ask((0x82, 0), 0, endpoint, length=2).ended:
@@ -260,10 +260,8 @@ def test_every_usb_fault_happens_is_counted_and_the_device_works_again(
     host.armed()
 
 
-def test_a_fault_file_may_name_them_only_where_the_port_is_usb(tmp_path: object) -> None:
-    from pathlib import Path
-
-    path = Path(str(tmp_path)) / "faults.toml"
+def test_a_fault_file_may_name_them_only_where_the_port_is_usb(tmp_path: Path) -> None:
+    path = tmp_path / "faults.toml"
     path.write_text('[[fault]]\nkind = "usb_stall"\nvalue = 2\nat_s = 1\n')
     assert load_rules(path, Firmware.kinds | USB_KINDS.keys()) == [
         Rule("usb_stall", 2, at_us=1_000_000)
