@@ -163,7 +163,7 @@ def _function(
 ) -> UsbFunction | None:
     """The device behind a USB connector, if it is to have one."""
     if options.ftdi is not None:
-        serial = str(getattr(settings, "serial", Settings.serial))
+        serial = str(getattr(settings, "serial", "SIM00001"))
         line = MODELS[options.model].line
         return make_ftdi(device, edge, line, serial, settings.clock_us)
     if options.usb is None:
@@ -225,6 +225,8 @@ def _start(arguments: Sequence[str]) -> None:
     clock = DeviceClock(started_us, settings.clock_us, settings.drift_ppm)
     try:
         said = [f"ready {port.name}"] if function is None else usb_lines(port.name)
+        if options.usb is not None:
+            said.append(f"for tmsctl: url = \"usbip:{port.name.removeprefix('tcp:')}\"")
         print("\n".join(said), flush=True)
         ended_us = run(device, port, clock, ending, control, edge)
         log({"t_us": ended_us, "event": "faults", "counts": dict(device.faults.counts)})

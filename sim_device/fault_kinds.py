@@ -95,7 +95,7 @@ USB_KINDS: Final[dict[str, Kind]] = {
     "usb_delay": Kind(Occasion.TRANSFER, True, _ms(20), "data transfers wait, in their order"),
     "usb_drop": Kind(Occasion.TRANSFER, False, _PIPE, "a transfer never completes"),
     "usb_short": Kind(
-        Occasion.TRANSFER, False, Value("bytes", 1, 0, 63), "an answer ends after so many bytes"
+        Occasion.TRANSFER, False, Value("bytes", 1, 1, 64), "an answer lacks its last bytes"
     ),
     "usb_babble": Kind(
         Occasion.TRANSFER, False, None, "more comes than was asked for (EOVERFLOW), and is lost"
