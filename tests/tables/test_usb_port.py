@@ -24,6 +24,12 @@ from tests.process.system import until
 UNPLUGGED = "the USB device was unplugged, or its USB has failed"
 
 
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ports end within their time-out."""
+    monkeypatch.setattr(usb_port, "POLL_MS", 20)
+
+
 @pytest.fixture
 def fake() -> FakeUsb:
     return FakeUsb()
