@@ -120,6 +120,13 @@ def check_url(row: Row, url: str) -> None:
     usb_place(url)
 
 
+def usb_identity(url: str) -> str:
+    """Who a USB device says it is, in words, without opening a session. PortError says why not."""
+    from drivers.tmslink import usb_identity as tmslink  # noqa: PLC0415 - as in `_tmslink`
+
+    return tmslink.usb_identity(url)
+
+
 def make(row: Row, place: Place, options: Mapping[str, object]) -> Stimulator:
     """A driver on its port. ValueError names an option or a url that is wrong."""
     check_url(row, place.url)
