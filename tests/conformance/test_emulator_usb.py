@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import struct
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,8 +33,10 @@ from sim_device.usb_tmslink import (
     BULK_OUT,
     CLASS,
     INTERRUPT_IN,
+    PRODUCT,
     QUEUE_MAX,
     TRANSFER_MAX,
+    VENDOR,
     TmslinkRole,
     cut,
 )
@@ -455,3 +458,16 @@ def test_bytes_for_another_way_to_the_device_reach_it_and_nothing_is_output_twic
     host.function.receive(m.STOP_BYTES, host.function.now)
     assert host.state is m.State.LATCHED
     assert host.function.take_output() == b""
+
+
+def test_the_page_says_what_the_device_has() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "tmslink.md").read_text(encoding="utf-8")
+    section = page.partition("\n## 15. USB\n")[2]
+    rows = (
+        f"| {', '.join(f'0x{number:02X}' for number in CLASS)} |",
+        f"0x{VENDOR:04X}, 0x{PRODUCT:04X}",
+        f"at most {TRANSFER_MAX} bytes",
+        f"| STOP | 0x{STOP[0]:02X} | 0x{STOP[1]:02X} | none |",
+        f"| IDENTITY | 0x{IDENTITY[0]:02X} | 0x{IDENTITY[1]:02X} | 44 bytes to the host |",
+    )
+    assert [row for row in rows if row not in section] == []
