@@ -32,6 +32,7 @@ from drivers.contract import (
 )
 from drivers.line import ECHO, LISTEN_US, Ear
 from drivers.tmslink.clock import ClockEstimate
+from drivers.tmslink.words import CAUSES, FAULTS
 from firmware_protocol.quantities import MS, SECOND, BootUs, DeviceUs, PercentMso
 from firmware_protocol.tmslink import messages as wire
 from firmware_protocol.tmslink.link import (
@@ -62,16 +63,6 @@ SILENCE_MAX_US: Final = 500 * MS
 """After this long without a frame the session is given up and a new one is asked for."""
 
 _STATES: Final = tuple(DeviceState)
-_FAULTS: Final[dict[int, str]] = {
-    wire.Cause.COIL_HOT: "coil too hot",
-    wire.Cause.COIL_ABSENT: "no coil connected",
-    wire.Cause.CHARGER: "charger failure",
-    wire.Cause.PANEL: "changed at the device's own panel",
-}
-_CAUSES: Final[dict[int, str]] = {
-    cause: "" if cause is wire.Cause.NONE else cause.name.lower().replace("_", " ")
-    for cause in wire.Cause
-}
 
 
 class TmslinkStimulator:
@@ -314,7 +305,7 @@ class TmslinkStimulator:
                         block_id=event.lease_id,
                         delivered=event.fired,
                         skipped=event.skipped,
-                        why=_CAUSES[event.cause],
+                        why=CAUSES[event.cause],
                         pulse_count=event.pulse_count,
                     )
                 )
@@ -396,8 +387,8 @@ class TmslinkStimulator:
             DeviceStatus(
                 made_after,
                 _STATES[state],
-                _CAUSES[cause],
-                _FAULTS.get(cause, "") if state == wire.State.LATCHED else "",
+                CAUSES[cause],
+                FAULTS.get(cause, "") if state == wire.State.LATCHED else "",
                 mso_pct,
                 charge_permille,
                 coil_dc,

@@ -69,11 +69,11 @@ def backend_of(place: UsbPlace) -> Any:
 def claim(place: UsbPlace, backend: Any) -> Found:
     """The one device that is meant, ready for transfers. PortError in every other case."""
     chosen = _choose(place, backend)
-    try:
-        return _claimed(chosen)
-    except BaseException:
-        usb.util.dispose_resources(chosen.device)
-        raise
+    with contextlib.ExitStack() as undo:
+        undo.callback(usb.util.dispose_resources, chosen.device)
+        found = _claimed(chosen)
+        undo.pop_all()
+        return found
 
 
 def ask(place: UsbPlace, backend: Any, request_type: int, request: int, size: int) -> bytes:
