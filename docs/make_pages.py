@@ -24,9 +24,10 @@ from firmware_protocol.table import Direction
 from sim_device import settings
 from sim_device.duomag_settings import DuomagSettings
 from sim_device.entry import MODELS
-from sim_device.fault_kinds import FRAME_KINDS, KINDS, RX, Kind
+from sim_device.fault_kinds import FRAME_KINDS, KINDS, RX, USB_KINDS, Kind
 from sim_device.magpro_settings import MagproSettings
 from sim_device.magstim_settings import BistimSettings, Magstim200Settings, RapidSettings
+from sim_device.usb_descriptors import LIES
 from tmsctl.safety import catalogue, guidelines
 from tmsctl.safety.coils import COILS, CoilRow
 from tmsctl.safety.limits import ROWS, TABLE, LimitRow
@@ -194,13 +195,22 @@ def _frames() -> str:
     return _grid(head, ((*both, kind.doc, *_lasts_and_value(kind)) for *both, kind in names))
 
 
-def _faults() -> str:
-    head = ("kind", "what happens", "can strike at", "lasts", "`value`")
-    frames = {*FRAME_KINDS, *(RX + name for name in FRAME_KINDS)}
-    kinds = ((name, kind) for name, kind in KINDS.items() if name not in frames)
+def _kinds(kinds: Iterable[tuple[str, Kind]]) -> str:
     return _grid(
-        head,
+        ("kind", "what happens", "can strike at", "lasts", "`value`"),
         ((f"`{n}`", k.doc, k.occasion.value, *_lasts_and_value(k)) for n, k in kinds),
+    )
+
+
+def _faults() -> str:
+    others = {*FRAME_KINDS, *(RX + name for name in FRAME_KINDS), *USB_KINDS}
+    return _kinds((name, kind) for name, kind in KINDS.items() if name not in others)
+
+
+def _lies() -> str:
+    return _grid(
+        ("`value`", "descriptor", "what is wrong"),
+        ((number, kind.name.lower(), doc) for number, (kind, doc, _) in LIES.items()),
     )
 
 
@@ -308,7 +318,13 @@ SECTIONS: Final[dict[str, dict[str, Callable[[], str]]]] = {
         "options": _options,
         "causes": _causes,
     },
-    "emulator.md": {"settings": _settings, "frames": _frames, "faults": _faults},
+    "emulator.md": {
+        "settings": _settings,
+        "frames": _frames,
+        "faults": _faults,
+        "usb": lambda: _kinds(USB_KINDS.items()),
+        "lies": _lies,
+    },
     "magstim.md": {
         "commands": lambda: _grid(magstim.COMMAND_HEAD, magstim.commands()),
         "modes": lambda: _grid(magstim.MODE_HEAD, magstim.modes()),

@@ -17,6 +17,21 @@ CAUSES: Final = (
     Cause("port-missing", "the port does not exist", "plug it in, or correct [device] url"),
     Cause("port-busy", "another program has opened the port", "end that program"),
     Cause("port-denied", "the guard's user may not open the port", "then start the guard again"),
+    Cause(
+        "port-ambiguous",
+        "two USB devices are meant as well as one",
+        "put the serial number into [device] url",
+    ),
+    Cause(
+        "libusb-missing",
+        "the library that reaches USB is not installed",
+        "install the package libusb-1.0-0",
+    ),
+    Cause(
+        "usb-descriptors",
+        "what a USB device says of itself cannot be true",
+        "do not use it; tell the maker of its firmware",
+    ),
     Cause("port-wrong", "[device] url names something else", "correct [device] url"),
     Cause("port-failed", "the port cannot be opened", "see its cable and [device] url"),
     Cause("port-lost", "the port has gone", "plug the cable in again"),

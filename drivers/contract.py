@@ -267,10 +267,17 @@ class Transport(Protocol):
     def write(self, data: bytes) -> bool:
         """True when every byte was taken; False when the line is blocked and some were not."""
 
+    def stop(self) -> bool:
+        """STOP by a way of the transport's own, beside the bytes; False where it has none.
+
+        It never blocks. A loss shows in the next `read`.
+        """
+
     def fileno(self) -> int:
         """For poll(); -1 when there is none."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """At once; what was accepted before goes out as far as it can within a bounded time."""
 
 
 class Stimulator(Protocol):

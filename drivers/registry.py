@@ -21,6 +21,7 @@ from drivers.options import Options, OptionTable, parse_options
 from drivers.tmslink.driver import INFO as TMSLINK
 from drivers.tmslink.driver import TmslinkStimulator
 from drivers.transport.serial_port import SerialPort
+from drivers.transport.url import is_usb, usb_place
 from firmware_protocol.duomag import messages as duomag
 from firmware_protocol.magstim import messages as magstim_wire
 
@@ -43,9 +44,16 @@ class Row(NamedTuple):
     make: Callable[[Place, Options], Stimulator]
     options: OptionTable
     trigger_on_rts: bool = True  # may a cable lead RTS to a trigger input of such a device?
+    on_usb: bool = False  # may its url be usb: or usbip:?
 
 
 def _tmslink(place: Place, _options: Options) -> Stimulator:
+    if is_usb(place.url):
+        # Whoever uses a serial line pays neither the memory nor the threads of USB.
+        from drivers.transport.usb_port import Opener  # noqa: PLC0415
+
+        opener = Opener(place.url)
+        return TmslinkStimulator(lambda: place.wrap(opener()), place.site, two_pipes=True)
     return TmslinkStimulator(lambda: place.wrap(SerialPort(place.url, 921_600)), place.site)
 
 
@@ -81,7 +89,7 @@ def _duomag(place: Place, options: Options) -> Stimulator:
 
 
 DRIVERS: Final[tuple[Row, ...]] = (
-    Row(TMSLINK, _tmslink, {}, trigger_on_rts=False),
+    Row(TMSLINK, _tmslink, {}, trigger_on_rts=False, on_usb=True),
     _magstim("magstim-200", lambda _: Paired(magstim_wire.Model.M200)),
     _magstim("magstim-bistim", lambda _: Paired(magstim_wire.Model.BISTIM)),
     _magstim("magstim-rapid", Rapid),
@@ -109,6 +117,26 @@ def check(row: Row, options: Mapping[str, object]) -> Options:
     return values
 
 
+def check_url(row: Row, url: str) -> None:
+    """ValueError when the driver cannot use it, whatever is plugged in."""
+    if not is_usb(url):
+        return
+    if not row.on_usb:
+        raise ValueError(
+            f"device.url {url!r} is a USB device, and {row.info.name} speaks over serial lines; "
+            "allowed are a device path, usb-serial:SERIALNO and socket://HOST:PORT"
+        )
+    usb_place(url)
+
+
+def usb_identity(url: str) -> str:
+    """Who a USB device says it is, in words, without opening a session. PortError says why not."""
+    from drivers.tmslink import usb_identity as tmslink  # noqa: PLC0415 - as in `_tmslink`
+
+    return tmslink.usb_identity(url)
+
+
 def make(row: Row, place: Place, options: Mapping[str, object]) -> Stimulator:
-    """A driver on its port. ValueError names an option that is wrong."""
+    """A driver on its port. ValueError names an option or a url that is wrong."""
+    check_url(row, place.url)
     return row.make(place, parse_options(row.options, options))

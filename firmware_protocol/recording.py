@@ -15,6 +15,7 @@ _FLIGHT: Final = "# tmsctl flight recorder"
 FROM_DEVICE: Final = "<"
 TO_DEVICE: Final = ">"
 NOT_TAKEN: Final = "x"
+STOPPED: Final = "^"
 OPENED: Final = "+"
 CLOSED: Final = "-"
 FAILED: Final = "!"
@@ -25,6 +26,7 @@ MARKS: Final = {
     FROM_DEVICE: "bytes that were read",
     TO_DEVICE: "bytes that were written, and that the line took",
     NOT_TAKEN: "bytes that were to be written, and that the line did not take whole",
+    STOPPED: "STOP was sent by the port's own way, beside the bytes (USB)",
     OPENED: "the port was opened",
     CLOSED: "the port was closed by the program",
     FAILED: "reading or writing failed: errno and sentence",

@@ -11,7 +11,6 @@ A Unix stream socket; one JSON object a line, one line as answer to each, in ord
 from __future__ import annotations
 
 import json
-import os
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -22,6 +21,7 @@ from sim_device.device import Device
 from sim_device.fault_kinds import KINDS
 from sim_device.fault_rules import rule_of, table_of
 from sim_device.faults import Rule
+from sim_device.ports import listen_unix
 from sim_device.settings import SetupError
 
 LINE_MAX: Final = 65_536
@@ -134,7 +134,7 @@ class Control:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._listener = _listen(path)
+        self._listener = listen_unix("--control", path, CLIENTS_MAX)
         self._clients: dict[socket.socket, bytearray] = {}  # what of a line has come
 
     def filenos(self) -> list[int]:
@@ -181,29 +181,6 @@ class Control:
     def _drop(self, client: socket.socket) -> None:
         del self._clients[client]
         client.close()
-
-
-def _listen(path: Path) -> socket.socket:
-    """A socket that only this user can open. One that a killed emulator left is replaced."""
-    if path.is_socket():
-        with socket.socket(socket.AF_UNIX) as probe:
-            if probe.connect_ex(str(path)) == 0:
-                raise SetupError(f"--control {path}: another emulator listens there.")
-        with suppress(OSError):
-            path.unlink()
-    listener = socket.socket(socket.AF_UNIX)
-    before = os.umask(0o177)
-    try:
-        listener.bind(str(path))
-        listener.listen(CLIENTS_MAX)
-    except OSError as error:
-        listener.close()
-        why = error.strerror or str(error)
-        raise SetupError(f"--control {path}: cannot be made: {why}.") from None
-    finally:
-        os.umask(before)
-    listener.setblocking(False)
-    return listener
 
 
 # -- the client -----------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from sim_device.control import USAGE, Control, ctl
 from sim_device.device import Device, DeviceClock, Log
 from sim_device.duomag_firmware import Duomag, duomag_xt
 from sim_device.duomag_settings import DuomagSettings
+from sim_device.fault_kinds import USB_KINDS
 from sim_device.fault_rules import faults_help, load_rules
 from sim_device.faults import Rule
 from sim_device.magpro_settings import R30Settings, X100Settings
@@ -26,6 +27,12 @@ from sim_device.realtime import Ending, boot_us, make_log, run
 from sim_device.rfc2217_port import Rfc2217Port
 from sim_device.settings import Physics, Settings, SetupError, parse_settings, settings_help
 from sim_device.tmslink_firmware import Firmware
+from sim_device.usb_ftdi import Format, make_ftdi
+from sim_device.usb_function import UsbFunction
+from sim_device.usb_tmslink import make_tmslink
+from sim_device.usbip_attach import USAGE as ATTACH_USAGE
+from sim_device.usbip_attach import attach, usb_lines
+from sim_device.usbip_port import UsbipPort
 
 Maker = Callable[[Any, random.Random, Log, Iterable[Rule]], Device]
 
@@ -37,11 +44,16 @@ class Model(NamedTuple):
     settings: type[Physics]  # what the first argument of `make` is
     kinds: frozenset[str]  # faults that can happen to it
     doc: str
+    line: Format = Format(9600)  # what it speaks behind a serial adapter
 
 
 MODELS: Final[dict[str, Model]] = {
     "tmslink": Model(
-        Firmware, Settings, Firmware.kinds, "speaks tmslink, the project's own open protocol"
+        Firmware,
+        Settings,
+        Firmware.kinds,
+        "speaks tmslink, the project's own open protocol",
+        Format(921_600),
     ),
     "magstim-200": Model(
         make_200, Magstim200Settings, MAGSTIM_KINDS, "is a Magstim 200²: single pulses"
@@ -57,14 +69,18 @@ MODELS: Final[dict[str, Model]] = {
         R30Settings,
         magpro_firmware.KINDS,
         "is a MagVenture MagPro R30: 30 Hz",
+        Format(38_400),
     ),
     "magpro-x100": Model(
         magpro_firmware.make,
         X100Settings,
         magpro_firmware.KINDS,
         "is a MagVenture MagPro X100: 100 Hz, bursts",
+        Format(38_400),
     ),
-    "duomag-xt": Model(duomag_xt, DuomagSettings, Duomag.kinds, "is a Deymed DuoMAG XT"),
+    "duomag-xt": Model(
+        duomag_xt, DuomagSettings, Duomag.kinds, "is a Deymed DuoMAG XT", Format(1_000_000)
+    ),
 }
 
 
@@ -79,14 +95,16 @@ def _about(name: str | None) -> str:
         models = "\n".join(f"  {name:<20} {model.doc}" for name, model in MODELS.items())
         return (
             f"models (tmssim MODEL --help for settings and faults):\n{models}\n\n"
-            f"at run time, with --control:\n  {USAGE}"
+            f"at run time, with --control:\n  {USAGE}\n\n"
+            f"to make --usb or --ftdi a device of this computer:\n  {ATTACH_USAGE}"
         )
     model = MODELS[name]
     return (
         f"{name} {model.doc}.\n\n"
         f"settings (name, default, unit, range):\n{settings_help(model.settings)}\n\n"
         "faults (kinds for --faults; triggers at_s, at_pulse, at_command, at_frame, "
-        f"probability):\n{faults_help(model.kinds)}"
+        f"probability):\n{faults_help(model.kinds)}\n\n"
+        f"and with --usb or --ftdi:\n{faults_help(USB_KINDS)}"
     )
 
 
@@ -105,6 +123,14 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
         "--rfc2217",
         metavar="HOST:PORT",
         help="the same with modem lines, for rfc2217://HOST:PORT; RTS leads to the trigger input",
+    )
+    line.add_argument(
+        "--usb", metavar="ADDRESS", help="tmslink as a USB device: unix:PATH or tcp:HOST:PORT"
+    )
+    line.add_argument(
+        "--ftdi",
+        metavar="ADDRESS",
+        help="a virtual USB serial adapter with modem lines; ADDRESS as for --usb",
     )
     parser.add_argument(
         "--set",
@@ -132,7 +158,25 @@ def _open_log(path: Path | None) -> RawIOBase | None:
         raise SetupError(f"--log {path}: cannot be written: {error.strerror}.") from None
 
 
-def _port(options: argparse.Namespace) -> Port:
+def _function(
+    options: argparse.Namespace, device: Device, settings: Physics, edge: Callable[[int], None]
+) -> UsbFunction | None:
+    """The device behind a USB connector, if it is to have one."""
+    if options.ftdi is not None:
+        serial = str(getattr(settings, "serial", "SIM00001"))
+        line = MODELS[options.model].line
+        return make_ftdi(device, edge, line, serial, settings.clock_us)
+    if options.usb is None:
+        return None
+    if not isinstance(device, Firmware):
+        raise SetupError(f"--usb: {options.model} has no USB of its own; use --ftdi.")
+    return make_tmslink(device, settings.clock_us)
+
+
+def _port(options: argparse.Namespace, function: UsbFunction | None) -> Port:
+    if function is not None:
+        option = "--usb" if options.ftdi is None else "--ftdi"
+        return UsbipPort(option, options.usb or options.ftdi, function)
     if options.rfc2217 is not None:
         return Rfc2217Port(options.rfc2217)
     return TcpPort(options.tcp) if options.tcp is not None else PtyPort(options.pty)
@@ -156,27 +200,35 @@ def _start(arguments: Sequence[str]) -> None:
         raise SetupError(f"no model {options.model!r}; there are {', '.join(MODELS)}.")
     model = MODELS[options.model]
     settings = parse_settings(options.set, model.settings)
-    rules = load_rules(options.faults, model.kinds) if options.faults is not None else []
+    usb = options.usb is not None or options.ftdi is not None
+    kinds = model.kinds | USB_KINDS.keys() if usb else model.kinds
+    rules = load_rules(options.faults, kinds) if options.faults is not None else []
     try:
         rng = random.Random(int(options.seed))  # noqa: S311 - a simulation, no secret
     except ValueError:
         raise SetupError(f"--seed {options.seed}: is not a whole number.") from None
     ending = Ending()
     file = _open_log(options.log)
-    port = _port(options)
+    log = make_log(file)
+    plain = model.make(settings, rng, log, rules)
+    edge = _trigger_input(plain, log)
+    function = _function(options, plain, settings, edge)
+    port = _port(options, function)
     try:
         control = Control(options.control) if options.control is not None else None
     except SetupError:
         port.close()
         raise
-    log = make_log(file)
     started_us = boot_us()
     log({"t_us": settings.clock_us, "event": "clock", "boot_us": started_us})
-    device = model.make(settings, rng, log, rules)
+    device = plain if function is None else function
     clock = DeviceClock(started_us, settings.clock_us, settings.drift_ppm)
     try:
-        print(f"ready {port.name}", flush=True)
-        ended_us = run(device, port, clock, ending, control, _trigger_input(device, log))
+        said = [f"ready {port.name}"] if function is None else usb_lines(port.name)
+        if options.usb is not None:
+            said.append(f'for tmsctl: url = "usbip:{port.name.removeprefix("tcp:")}"')
+        print("\n".join(said), flush=True)
+        ended_us = run(device, port, clock, ending, control, edge)
         log({"t_us": ended_us, "event": "faults", "counts": dict(device.faults.counts)})
     finally:
         port.close()
@@ -191,6 +243,8 @@ def main() -> None:
     try:
         if sys.argv[1:2] == ["ctl"]:
             print("".join(f"{line}\n" for line in ctl(sys.argv[2:])), end="")
+        elif sys.argv[1:2] == ["attach"]:
+            print("\n".join(attach(sys.argv[2:])))
         else:
             _start(sys.argv[1:])
     except SetupError as error:

@@ -13,6 +13,9 @@ class Occasion(enum.Enum):
     TO_DEVICE = "each frame to the device"
     COMMAND = "each command"
     PULSE = "each pulse of a lease"
+    TRANSFER = "each USB transfer"
+    DESCRIPTOR = "each USB descriptor"
+    PLUGGING = "each plugging in"
     MOMENT = "any time, once"
     STATE = "any time, and goes on"
 
@@ -83,6 +86,35 @@ _ON: Final = Occasion.STATE
 def _frame_kinds(occasion: Occasion, prefix: str) -> dict[str, Kind]:
     return {prefix + name: Kind(occasion, *row) for name, row in FRAME_KINDS.items()}
 
+
+_PIPE: Final = Value("endpoint", -1, -1, 255)
+
+USB_KINDS: Final[dict[str, Kind]] = {
+    # Endpoint: its address, 0 for control requests, -1 for any but those.
+    "usb_stall": Kind(Occasion.TRANSFER, False, _PIPE, "the endpoint halts; 0: a request stalls"),
+    "usb_delay": Kind(Occasion.TRANSFER, True, _ms(20), "data transfers wait, in their order"),
+    "usb_drop": Kind(Occasion.TRANSFER, False, _PIPE, "a transfer never completes"),
+    "usb_short": Kind(
+        Occasion.TRANSFER, False, Value("bytes", 1, 1, 64), "an answer lacks its last bytes"
+    ),
+    "usb_babble": Kind(
+        Occasion.TRANSFER, False, None, "more comes than was asked for (EOVERFLOW), and is lost"
+    ),
+    "usb_reset": Kind(
+        Occasion.TRANSFER,
+        False,
+        Value("ms", 100, 1, 3_600_000),
+        "it leaves the bus, and enumerates anew so much later",
+    ),
+    "usb_nak": Kind(_ON, True, _PIPE, "the endpoint answers NAK and nothing else"),
+    "usb_lies": Kind(
+        Occasion.DESCRIPTOR, True, Value("lie", 1, 1, 8), "a descriptor is wrong, see below"
+    ),
+    "usb_other_serial": Kind(
+        Occasion.PLUGGING, False, None, "it comes back with another serial number"
+    ),
+}
+"""What can happen where the port is USB, whatever the model."""
 
 KINDS: Final[dict[str, Kind]] = {
     **_frame_kinds(Occasion.TO_HOST, ""),
@@ -177,4 +209,5 @@ KINDS: Final[dict[str, Kind]] = {
     "clock_drift_ppm": Kind(
         _ON, True, Value("ppm", 500, -10_000, 10_000), "its clock runs this much faster"
     ),
+    **USB_KINDS,
 }

@@ -115,26 +115,9 @@ class TcpPort:
     edges: tuple[int, ...] = ()
 
     def __init__(self, address: str) -> None:
-        host, _, number = address.rpartition(":")
-        try:
-            loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-            port = int(number)
-        except ValueError:
-            raise SetupError(
-                f"{self.option} {address}: expected HOST:PORT, for example 127.0.0.1:4001."
-            ) from None
-        if not loopback or not 0 <= port <= 65535:
-            raise SetupError(
-                f"{self.option} {address}: allowed are loopback addresses and ports 0 to 65535."
-            )
-        try:
-            self._listener = socket.create_server((host, port), backlog=1)
-        except OSError as error:
-            raise SetupError(f"{self.option} {address}: cannot listen: {error.strerror}.") from None
-        self._listener.setblocking(False)
+        self._listener, self.name = listen_tcp(self.option, address)
         self._client: socket.socket | None = None
         self.plugged = True
-        self.name = f"{host}:{self._listener.getsockname()[1]}"
 
     def plug(self, *, plugged: bool) -> None:
         self.plugged = plugged
@@ -196,3 +179,48 @@ class TcpPort:
         if self._client is not None:
             self._client.close()
             self._client = None
+
+
+def listen_tcp(option: str, address: str) -> tuple[socket.socket, str]:
+    """A listener on the loopback that never blocks, and HOST:PORT where it is found."""
+    host, _, number = address.rpartition(":")
+    try:
+        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+        port = int(number)
+    except ValueError:
+        raise SetupError(
+            f"{option} {address}: expected HOST:PORT, for example 127.0.0.1:4001."
+        ) from None
+    if not loopback or not 0 <= port <= 65535:
+        raise SetupError(
+            f"{option} {address}: allowed are loopback addresses and ports 0 to 65535."
+        )
+    try:
+        listener = socket.create_server((host, port), backlog=1)
+    except OSError as error:
+        raise SetupError(f"{option} {address}: cannot listen: {error.strerror}.") from None
+    listener.setblocking(False)
+    return listener, f"{host}:{listener.getsockname()[1]}"
+
+
+def listen_unix(option: str, path: Path, backlog: int) -> socket.socket:
+    """A socket that only this user can open. One that a killed emulator left is replaced."""
+    if path.is_socket():
+        with socket.socket(socket.AF_UNIX) as probe:
+            if probe.connect_ex(str(path)) == 0:
+                raise SetupError(f"{option} {path}: another emulator listens there.")
+        with contextlib.suppress(OSError):
+            path.unlink()
+    listener = socket.socket(socket.AF_UNIX)
+    before = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+        listener.listen(backlog)
+    except OSError as error:
+        listener.close()
+        why = error.strerror or str(error)
+        raise SetupError(f"{option} {path}: cannot be made: {why}.") from None
+    finally:
+        os.umask(before)
+    listener.setblocking(False)
+    return listener

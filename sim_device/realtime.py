@@ -97,6 +97,7 @@ def run(
             control.serve(device, device_us)
         if not any(fileno in line for fileno in readable):
             continue
+        device.run_to(device_us)  # some ports hand over what they read by themselves
         data, begin = port.read(), 0
         for end in port.edges:
             _hear(device, data[begin:end], device_us)

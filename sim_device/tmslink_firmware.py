@@ -9,10 +9,11 @@ import random
 from collections.abc import Iterable
 from functools import partial
 
+from firmware_protocol.table import pack
 from firmware_protocol.tmslink.messages import Cause, State
 from sim_device import device_faults
 from sim_device.device import Agenda, Log
-from sim_device.fault_kinds import KINDS, Occasion
+from sim_device.fault_kinds import KINDS, USB_KINDS, Occasion
 from sim_device.faults import Faults, Rule
 from sim_device.settings import Settings
 from sim_device.tmslink_machine import Machine
@@ -25,7 +26,7 @@ from sim_device.wire_faults import Tmslink, Way
 class Firmware:
     """The device. `settings.clock_us` is the instant at which it is switched on."""
 
-    kinds = frozenset(KINDS) - {"external_trigger"}  # it has no such input
+    kinds = frozenset(KINDS) - {*USB_KINDS, "external_trigger"}  # it has no such input
 
     def __init__(
         self,
@@ -216,6 +217,18 @@ class Firmware:
         self.sender.clear()
         self._inward.clear()
         self.line = Line(self._seed)
+
+    def end_session(self) -> None:
+        """The line itself says that the host has begun anew: nobody is there who sends beats."""
+        if self.sender.session:
+            self.machine.trip(Cause.DEAD_MAN)
+        self.sender.open(0)
+        self._lose_bytes()
+        self._reckon()
+
+    def identity(self) -> bytes | None:
+        """The payload of IDENTITY, its nonce 0; None without power."""
+        return None if self._dark else pack(self.session.identity(0))
 
     def reboot(self, for_us: int) -> bool:
         """Power is lost, and comes back."""

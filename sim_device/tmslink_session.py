@@ -182,21 +182,23 @@ class Session:
         self._other_version = message.protocol != self._settings.protocol
         self._host_us = message.host_time_us
         self._host_at = self._fed_at = machine.now
-        unit = self._settings
-        self._send(
-            Identity(
-                unit.protocol,
-                message.nonce,
-                machine.clock_us,
-                unit.serial,
-                unit.model,
-                FIRMWARE_VERSION,
-                self.boot_count,
-                machine.unit.coil_type,
-            )
-        )
+        self._send(self.identity(message.nonce))
         self._send(machine.limits)
         machine.status_owed = True
+
+    def identity(self, nonce: int) -> Identity:
+        """Who this is; the nonce is that of the HELLO which asks."""
+        unit, machine = self._settings, self.machine
+        return Identity(
+            unit.protocol,
+            nonce,
+            machine.clock_us,
+            unit.serial,
+            unit.model,
+            FIRMWARE_VERSION,
+            self.boot_count,
+            machine.unit.coil_type,
+        )
 
     def _beat(self, beat: Beat) -> bool:
         """True when it fed the dead-man."""

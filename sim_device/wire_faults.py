@@ -21,7 +21,9 @@ Hit = Callable[[str], int | None]
 OLD_MAX: Final = 1_000
 """So many frames are kept for replay; as far back as the kind allows."""
 
-_PIECE: Final = re.compile(rb"\0?[^\0]+\0?|\0+")
+PIECE: Final = re.compile(rb"\0?[^\0]+\0?|\0+")
+"""One frame with its delimiters, or as much as there is between two."""
+
 _SESSION: Final = slice(1, 5)  # in a body, see HEADER
 _SEQUENCE: Final = slice(5, 9)
 
@@ -70,7 +72,7 @@ class Tmslink:
         self._seed = seed
 
     def cut(self, data: bytes) -> list[bytes]:
-        pieces: list[bytes] = _PIECE.findall(data)
+        pieces: list[bytes] = PIECE.findall(data)
         return pieces
 
     def misprinted(self, frame: bytes, hit: Hit, rng: random.Random) -> bytes:

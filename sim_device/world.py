@@ -84,6 +84,9 @@ class VirtualPort:
             self.to_device.send(data, self.now_us)
         return True
 
+    def stop(self) -> bool:
+        return False  # a line has no way but its bytes
+
     def fileno(self) -> int:
         return -1
 

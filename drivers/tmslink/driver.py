@@ -32,6 +32,7 @@ from drivers.contract import (
 )
 from drivers.line import ECHO, LISTEN_US, Ear
 from drivers.tmslink.clock import ClockEstimate
+from drivers.tmslink.words import CAUSES, FAULTS
 from firmware_protocol.quantities import MS, SECOND, BootUs, DeviceUs, PercentMso
 from firmware_protocol.tmslink import messages as wire
 from firmware_protocol.tmslink.link import (
@@ -62,16 +63,6 @@ SILENCE_MAX_US: Final = 500 * MS
 """After this long without a frame the session is given up and a new one is asked for."""
 
 _STATES: Final = tuple(DeviceState)
-_FAULTS: Final[dict[int, str]] = {
-    wire.Cause.COIL_HOT: "coil too hot",
-    wire.Cause.COIL_ABSENT: "no coil connected",
-    wire.Cause.CHARGER: "charger failure",
-    wire.Cause.PANEL: "changed at the device's own panel",
-}
-_CAUSES: Final[dict[int, str]] = {
-    cause: "" if cause is wire.Cause.NONE else cause.name.lower().replace("_", " ")
-    for cause in wire.Cause
-}
 
 
 class TmslinkStimulator:
@@ -80,12 +71,16 @@ class TmslinkStimulator:
     info = INFO
     wake_at: BootUs | None = None  # the device times every pulse
 
-    def __init__(self, open_port: Callable[[], Transport], site: Envelope) -> None:
-        """`site`: limits of this installation; the device is told to keep to them as well."""
+    def __init__(
+        self, open_port: Callable[[], Transport], site: Envelope, *, two_pipes: bool = False
+    ) -> None:
+        """`site`: limits of this installation; the device is told to keep to them as well.
+        `open_port`: OSError with the cause; BlockingIOError: ask again. `two_pipes`: see `Link`.
+        """
         self._open_port = open_port
         self._site = site
         self._port: Transport | None = None
-        self._link = Link()
+        self._link = Link(two_pipes=two_pipes)
         self._clock = ClockEstimate()
         self._up = False
         self._identity: wire.Identity | None = None
@@ -164,7 +159,10 @@ class TmslinkStimulator:
         return ""  # its limits say all
 
     def stop(self, now: BootUs) -> None:
-        if self._port is None or not self._ear.may_speak(now):
+        if self._port is None:
+            return
+        self._port.stop()  # such as a USB request, which no other device would take
+        if not self._ear.may_speak(now):
             return  # who is there is not known yet; a tmslink device without a beat disarms itself
         self._write(wire.STOP_BYTES + self._link.tell(wire.Stop()))
 
@@ -213,6 +211,9 @@ class TmslinkStimulator:
             self._try_at = BootUs(now + INFO.hello_after_us)
             try:
                 self._port = self._open_port()
+            except BlockingIOError:
+                self._try_at = now  # with the next call
+                return
             except OSError as error:
                 self._down(str(error))
                 return
@@ -302,7 +303,7 @@ class TmslinkStimulator:
                         block_id=event.lease_id,
                         delivered=event.fired,
                         skipped=event.skipped,
-                        why=_CAUSES[event.cause],
+                        why=CAUSES[event.cause],
                         pulse_count=event.pulse_count,
                         complete=event.cause == wire.Cause.COMPLETE,
                     )
@@ -385,8 +386,8 @@ class TmslinkStimulator:
             DeviceStatus(
                 made_after,
                 _STATES[state],
-                _CAUSES[cause],
-                _FAULTS.get(cause, "") if state == wire.State.LATCHED else "",
+                CAUSES[cause],
+                FAULTS.get(cause, "") if state == wire.State.LATCHED else "",
                 mso_pct,
                 charge_permille,
                 coil_dc,

@@ -42,6 +42,13 @@ class RecordingTransport:
         self._note(recording.TO_DEVICE if taken else recording.NOT_TAKEN, data)
         return taken
 
+    def stop(self) -> bool:
+        """Noted where the transport has a way of its own."""
+        has_way = self._inner.stop()
+        if has_way:
+            self._note(recording.STOPPED)
+        return has_way
+
     def fileno(self) -> int:
         return self._inner.fileno()
 

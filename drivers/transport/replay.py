@@ -51,9 +51,10 @@ class ReplayPort:
             raise Differs(f"did not do {recording.line_of(left).strip()!r}")
 
     def open(self) -> Transport:
-        """OSError where the recording has no opened port."""
+        """BlockingIOError where the recording has no opened port: then the driver asks again with
+        each call, and meets the opening in whichever call it was."""
         if self._next(recording.OPENED) is None:
-            raise OSError("the recording has no open port here")
+            raise BlockingIOError("the recording has no open port here")
         return self
 
     def read(self) -> bytes:
@@ -69,6 +70,9 @@ class ReplayPort:
             raise Differs(f"wrote {data.hex()}, recorded is {wanted}")
         self.written += len(data)
         return record.mark == recording.TO_DEVICE
+
+    def stop(self) -> bool:
+        return self._next(recording.STOPPED) is not None
 
     def fileno(self) -> int:
         return -1

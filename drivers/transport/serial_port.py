@@ -19,23 +19,14 @@ import serial
 from serial.tools import list_ports
 from serial.urlhandler import protocol_socket
 
+from drivers.transport.port_error import PortError
+
 READ_SIZE: Final = 4096
 CONNECT_WITHIN_S: Final = 0.03
 """For TCP, in place of pyserial's 5 s: the guard waits no longer than this, and only while it has
 no device."""
 
 _FULL: Final = (errno.EAGAIN, errno.EWOULDBLOCK)
-
-
-class PortError(OSError):
-    """The port could not be opened. `code` is stable."""
-
-    def __init__(self, code: str, sentence: str) -> None:
-        super().__init__(sentence)
-        self.code = code
-
-    def __str__(self) -> str:
-        return f"{self.code}: {self.args[0]}"
 
 
 class SerialPort:
@@ -98,6 +89,9 @@ class SerialPort:
             if error.errno in _FULL:
                 return False
             raise
+
+    def stop(self) -> bool:
+        return False  # a line has no way but its bytes
 
     def fileno(self) -> int:
         return self._fd

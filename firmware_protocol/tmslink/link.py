@@ -20,11 +20,16 @@ from firmware_protocol.tmslink.messages import (
     TABLE,
     Ack,
     AnyMessage,
+    Fault,
     Identity,
     Result,
+    Status,
 )
 
 IN_FLIGHT_MAX: Final = 4
+OVERTAKEN_MAX: Final = 64
+"""Of two pipes: a number that has not come so many numbers later is lost."""
+_INTERRUPT_PIPE: Final = (Status, Fault)
 _HEADER: Final = struct.Struct(HEADER)
 _FROM_HOST: Final = frozenset(
     spec.code for spec in TABLE.specs if spec.direction is table.Direction.TO_DEVICE
@@ -73,14 +78,22 @@ class LinkCounters:
 
 
 class Link:
-    """Numbers what we send, checks what comes, and says exactly once how each command ended."""
+    """Numbers what we send, checks what comes, and says exactly once how each command ended.
 
-    def __init__(self) -> None:
+    With two pipes, which USB has, STATUS and FAULT come on the one and all else on the other. Each
+    keeps its order and either may overtake: numbers rise within a pipe, and one is lost when both
+    pipes are past it.
+    """
+
+    def __init__(self, *, two_pipes: bool = False) -> None:
+        self._two_pipes = two_pipes
         self.counters = LinkCounters()
         self.session = 0  # 0: none
         self._seed = SEED
         self._sent = 0
-        self._received = 0
+        self._received = [0, 0]  # newest number of each pipe; the same one twice where one is all
+        self._passed = 0  # up to this number nothing is awaited any more
+        self._early: set[int] = set()  # numbers above it that are not missing
         self._nonce: int | None = None
         self.asked: dict[int, BootUs] = {}  # commands under way, by number: their deadlines
         self._deframer = Deframer()
@@ -175,19 +188,35 @@ class Link:
         elif session != self.session or not session:
             counters.foreign += 1
             return False
-        elif sequence <= self._received:
+        pipe = int(self._two_pipes and isinstance(message, _INTERRUPT_PIPE))
+        newest = max(self._received[pipe], self._passed)
+        if sequence <= newest:
             counters.stale += 1
-            events.append(BadFrame(f"repeated: frame {sequence} after {self._received}"))
+            events.append(BadFrame(f"repeated: frame {sequence} after {newest}"))
             return False
-        lost = sequence - self._received - 1
+        lost = self._lost(sequence, pipe)
         if lost:
             counters.lost += lost
             if lost > self._damaged:  # the others were told when they came, spoilt
                 events.append(BadFrame(f"lost: {lost - self._damaged} frames never came"))
         self._damaged = 0
-        self._received = sequence
         counters.frames += 1
         return True
+
+    def _lost(self, sequence: int, pipe: int) -> int:
+        """Take the number of a frame; how many numbers will never come, as is clear only now."""
+        if pipe and not self._received[pipe]:  # what overtook IDENTITY was not understood
+            self._early.update(range(max(self._passed, sequence - OVERTAKEN_MAX) + 1, sequence))
+        self._early.add(sequence)
+        self._received[pipe] = sequence
+        if not self._two_pipes:
+            self._received[1] = sequence
+        passed = max(min(self._received), max(self._received) - OVERTAKEN_MAX)
+        came = {number for number in self._early if number <= passed}
+        lost = passed - self._passed - len(came)
+        self._early -= came
+        self._passed = passed
+        return lost
 
     def _note(self, message: AnyMessage, events: list[LinkEvent]) -> None:
         if isinstance(message, Ack):
@@ -221,4 +250,5 @@ class Link:
         self.session = session
         self._nonce = None
         self._seed = crc32(serial.encode().ljust(8, b"\0"))
-        self._received = self._damaged = 0
+        self._received, self._passed, self._damaged = [0, 0], 0, 0
+        self._early.clear()

@@ -39,6 +39,9 @@ class Loop:
         self._data += data
         return True
 
+    def stop(self) -> bool:
+        return False
+
     def fileno(self) -> int:
         return -1
 

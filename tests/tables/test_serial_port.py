@@ -20,7 +20,8 @@ from pytest_mock import MockerFixture
 
 from drivers import registry
 from drivers.contract import Envelope
-from drivers.transport.serial_port import READ_SIZE, PortError, SerialPort
+from drivers.transport.port_error import PortError
+from drivers.transport.serial_port import READ_SIZE, SerialPort
 from firmware_protocol.quantities import BootUs
 
 BAUD = 921_600
@@ -206,7 +207,8 @@ def test_another_program_is_refused_as_well(pty: Pty, open_port: OpenPort) -> No
     open_port(pty.path)
     program = (
         "import sys\n"
-        "from drivers.transport.serial_port import PortError, SerialPort\n"
+        "from drivers.transport.port_error import PortError\n"
+        "from drivers.transport.serial_port import SerialPort\n"
         "try:\n"
         "    SerialPort(sys.argv[1], 921_600)\n"
         "except PortError as error:\n"

@@ -6,6 +6,8 @@ import struct
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from firmware_protocol import table
 from firmware_protocol.crc import SEED, crc32
@@ -13,7 +15,14 @@ from firmware_protocol.errors import LocalProtocolError
 from firmware_protocol.quantities import BootUs
 from firmware_protocol.tmslink import messages as m
 from firmware_protocol.tmslink.framing import Deframer, body_of, frame
-from firmware_protocol.tmslink.link import IN_FLIGHT_MAX, Answered, BadFrame, Link, Unanswered
+from firmware_protocol.tmslink.link import (
+    IN_FLIGHT_MAX,
+    OVERTAKEN_MAX,
+    Answered,
+    BadFrame,
+    Link,
+    Unanswered,
+)
 
 SESSION, NONCE, SERIAL = 0x0102_0304, 77, "TR000001"
 HELLO = m.Hello(m.PROTOCOL_VERSION, NONCE, 1_000)
@@ -371,3 +380,110 @@ def test_a_frame_spoilt_on_purpose_is_right_but_for_one_bit_of_its_checksum() ->
     difference = int.from_bytes(wrong, "big") ^ int.from_bytes(right, "big")
     assert difference.bit_count() == 1
     assert header(link.tell(BEAT)) == (0x08, SESSION, 2)  # its number names no other frame
+
+
+# -- two pipes, as on USB ----------------------------------------------------------------------
+
+STATUS = m.Status(5_000, 0, 0, 0, m.State.IDLE, m.Cause.NONE, 0, 0, 250, 250, 0, 0, 0, 70)
+
+
+def two_pipes() -> Link:
+    """The session is open; IDENTITY was number 1, the newest on the interrupt pipe is 2."""
+    link = Link(two_pipes=True)
+    link.hello(HELLO, NONCE)
+    assert heard(link, sent_by_device(IDENTITY, 1, serial=None)) == [IDENTITY]
+    assert heard(link, sent_by_device(STATUS, 2)) == [STATUS]
+    return link
+
+
+def test_a_status_that_overtakes_an_answer_costs_neither() -> None:
+    link = two_pipes()
+    sequence, _ = link.ask(m.Arm(40, 70), DEADLINE)
+    late = sent_by_device(ack(sequence), 3)
+    assert link.receive(sent_by_device(STATUS, 4), NOW) == [STATUS]
+    assert link.receive(late, NOW) == [Answered(sequence, m.Result.APPLIED)]
+    assert bad(link, late) == ["repeated"]
+    assert link.counters.lost == 0
+
+
+def test_on_one_line_a_frame_that_was_overtaken_is_still_refused() -> None:
+    link = opened()
+    assert bad(link, sent_by_device(STATUS, 3)) == ["lost"]
+    assert bad(link, sent_by_device(LIMITS, 2)) == ["repeated"]
+
+
+def test_within_a_pipe_numbers_must_rise() -> None:
+    link = two_pipes()
+    assert bad(link, sent_by_device(LIMITS, 10) + sent_by_device(STATUS, 9)) == ["lost"]
+    for number, message in ((10, LIMITS), (9, LIMITS), (9, STATUS), (8, FAULT)):
+        assert bad(link, sent_by_device(message, number)) == ["repeated"], (number, message)
+
+
+def test_a_number_is_lost_when_both_pipes_are_past_it() -> None:
+    link = two_pipes()
+    assert bad(link, sent_by_device(LIMITS, 3) + sent_by_device(STATUS, 5)) == []
+    assert link.counters.lost == 0
+    assert bad(link, sent_by_device(LIMITS, 6)) == ["lost"]  # 4 was on either
+    assert link.counters.lost == 1
+    assert bad(link, sent_by_device(STATUS, 7) + sent_by_device(LIMITS, 8)) == []
+
+
+@pytest.mark.parametrize(("ahead", "lost"), [(OVERTAKEN_MAX - 1, 0), (OVERTAKEN_MAX, 1)])
+def test_a_number_that_is_missing_for_long_is_lost_although_one_pipe_is_silent(
+    ahead: int, lost: int
+) -> None:
+    link = two_pipes()
+    for number in range(4, 3 + ahead + 1):  # 3 is missing
+        link.receive(sent_by_device(STATUS, number), NOW)
+    assert link.counters.lost == lost
+    assert bad(link, sent_by_device(LIMITS, 3)) == (["repeated"] if lost else [])
+
+
+def test_what_overtook_the_opening_of_a_session_is_not_missed() -> None:
+    """A STATUS that comes before IDENTITY cannot be read: its session is not known."""
+    link = Link(two_pipes=True)
+    link.hello(HELLO, NONCE)
+    assert heard(link, sent_by_device(STATUS, 3)) == []
+    assert heard(link, sent_by_device(IDENTITY, 1, serial=None)) == [IDENTITY]
+    assert bad(link, sent_by_device(STATUS, 4) + sent_by_device(LIMITS, 2)) == []
+    assert bad(link, sent_by_device(LIMITS, 5) + sent_by_device(STATUS, 6)) == []
+    assert link.counters.lost == 0
+
+
+@given(data=st.data())
+def test_however_two_pipes_are_interleaved_all_is_believed_once_and_nothing_is_missed(
+    data: st.DataObject,
+) -> None:
+    kinds = data.draw(st.lists(st.booleans(), max_size=40))
+    frames = [(number, STATUS if kind else LIMITS) for number, kind in enumerate(kinds, 3)]
+    pipes = [[f for f in frames if f[1] is STATUS], [f for f in frames if f[1] is LIMITS]]
+    link = two_pipes()
+    while any(pipes):
+        pipe = data.draw(st.sampled_from([pipe for pipe in pipes if pipe]))
+        number, message = pipe.pop(0)
+        assert link.receive(sent_by_device(message, number), NOW) == [message]
+    assert link.counters.lost == 0
+
+
+@given(data=st.data())
+def test_of_two_pipes_every_frame_that_is_dropped_is_counted_in_the_end(
+    data: st.DataObject,
+) -> None:
+    kinds = data.draw(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=30))
+    link = two_pipes()
+    for number, (kind, dropped) in enumerate(kinds, 3):
+        if not dropped:
+            link.receive(sent_by_device(STATUS if kind else LIMITS, number), NOW)
+    end = 3 + len(kinds)
+    assert bad(link, sent_by_device(STATUS, end)) in ([], ["lost"])
+    link.receive(sent_by_device(LIMITS, end + 1), NOW)
+    assert link.counters.lost == sum(dropped for _, dropped in kinds)
+
+
+@pytest.mark.parametrize("newest", [2**32 - 1, 100_000])
+def test_a_wide_jump_costs_no_memory(newest: int) -> None:
+    link = two_pipes()
+    link.receive(sent_by_device(STATUS, newest), NOW)
+    assert len(link._early) <= OVERTAKEN_MAX
+    link.receive(sent_by_device(LIMITS, newest - 1), NOW)
+    assert link.counters.lost == newest - 4

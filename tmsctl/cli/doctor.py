@@ -237,7 +237,8 @@ def exit_status(findings: Sequence[Finding]) -> int:
 
 
 def run(runtime: Path, config: Path | None, as_json: bool) -> int:
-    """Look at everything that needs no device; ask a tmsd that runs. Opens no port."""
+    """Look at everything that needs no device; ask a tmsd that runs. Opens no port, but a USB
+    device that nobody uses, to ask who it is."""
     findings = list(_findings(runtime, config))
     status = exit_status(findings)
     if as_json:
@@ -272,6 +273,7 @@ def _asked(runtime: Path) -> tuple[Json, str]:
 
 
 def _place(path: Path, guard_pid: int | None) -> Iterator[Finding]:
+    from drivers import registry
     from tmsctl.service.config import ConfigError, load_config
 
     try:
@@ -288,6 +290,16 @@ def _place(path: Path, guard_pid: int | None) -> Iterator[Finding]:
     yield maturity(row.info)
     yield stop_class(row.info)
     yield from options(row, device.options)
+    try:
+        registry.check_url(row, device.url)
+    except ValueError as error:
+        yield Finding("port", "wrong", str(error), "Mend [device] url.", EXIT_USAGE)
+        return
+    if row.on_usb and device.url.startswith(("usb:", "usbip:")):
+        from tmsctl.cli.doctor_usb import findings
+
+        yield from findings(device.url, guard_pid, registry.usb_identity)
+        return
     if device.url.startswith("socket://"):
         yield Finding("port", "note", f"{device.url} is not tried: the guard alone opens it")
         return

@@ -1,0 +1,321 @@
+"""A tmslink device on USB, as `drivers.contract.Transport`: threads wait for it, never the guard.
+
+Threads, and not asynchronous transfers: pyusb has none, and libusb's own would be a second binding
+of ours, with callbacks from C. What the threads cost was measured, `benchmarks/usb.py` does it
+again: on a busy machine of two cores an open port took 2 % of a core, a session with its beats and
+STATUS 7 % with the driver, and a message 0.2 ms more each way than without the threads.
+
+Four threads a port, each for one thing that must not wait for another: bulk IN, interrupt IN, bulk
+OUT, and STOP as a control request, which passes while bulk is full or halted. What comes is handed
+over in a bounded queue; while it is full nothing more is read, and the device keeps the rest. Every
+transfer has a time-out, so each thread sees within `POLL_MS` that the port is closed. The writing
+thread ends last and gives everything back; nobody waits for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import queue
+import threading
+from array import array
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+import usb.util
+from usb.core import USBError, USBTimeoutError
+
+from drivers.transport import usb_find
+from drivers.transport.port_error import PortError
+from drivers.transport.url import UsbPlace, usb_place
+from drivers.transport.usb_find import Found
+
+POLL_MS: Final = 250
+"""Time-out of a read; a closed port keeps its threads for so long, and for what follows here."""
+WRITE_WITHIN_MS: Final = 100
+"""A device that takes nothing for so long has disarmed itself: what is left is not sent late."""
+STOP_WITHIN_MS: Final = 100
+READ_SIZE: Final = 4_096
+TRANSFER_MAX: Final = 16 * READ_SIZE
+"""A device whose transfer has no end is not listened to any further."""
+HANDED_OVER_MAX: Final = 256
+"""Transfers of each pipe that wait for the guard: 5 s of STATUS."""
+QUEUED_MAX: Final = 64
+"""Writes that wait for the device: half a second of beats. More is answered with "not taken"."""
+
+FORGOTTEN_S: Final = 1.0
+
+STOP_REQUEST: Final = (0x41, 0x01)
+IDENTITY_REQUEST: Final = (0xC1, 0x02)
+"""bmRequestType and bRequest, docs/tmslink.md."""
+
+
+class UsbPort:
+    """An open device. Only one thread, the guard's, calls its methods."""
+
+    def __init__(self, found: Found) -> None:
+        """Takes the device over; it is given back after `close`."""
+        self.serial = found.serial
+        self._found = found
+        self._ready = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._came: deque[tuple[threading.Semaphore, bytes]] = deque()
+        self._to_send: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._to_stop: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._gone: OSError | None = None
+        self._closed = False
+        self._urgency = _urgency()
+        readers = (
+            lambda: self._read_all(found.bulk_in),
+            lambda: self._read_all(found.interrupt_in),
+            self._stop_all,
+        )
+        self._others = [self._thread(work) for work in readers]
+        self._last = self._thread(self._write_all)
+        for thread in (*self._others, self._last):
+            thread.start()
+
+    def read(self) -> bytes:
+        """All that has come, whole transfers. OSError, behind the last byte, when it is gone."""
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._ready)
+        pieces = []
+        while self._came:
+            room, piece = self._came.popleft()
+            room.release()
+            pieces.append(piece)
+        if not pieces:
+            self._fail()
+        elif self._gone is not None:
+            self._wake()  # it is told with the next call
+        return b"".join(pieces)
+
+    def write(self, data: bytes) -> bool:
+        """False when too much waits already."""
+        self._fail()
+        if self._to_send.qsize() >= QUEUED_MAX:
+            return False
+        self._to_send.put(data)
+        return True
+
+    def stop(self) -> bool:
+        """A STOP that waits already is enough."""
+        if not self._closed and self._to_stop.empty():
+            self._to_stop.put(True)
+        return True
+
+    def fileno(self) -> int:
+        return self._ready
+
+    def close(self) -> None:
+        """What was written before, and a STOP, still go out within their time-outs."""
+        if not self._closed:
+            self._closed = True
+            self._to_stop.put(False)
+            self._to_send.put(None)
+
+    def ended(self, timeout_s: float) -> bool:
+        """Wait until everything is given back; not for the guard's thread."""
+        self._last.join(timeout_s)
+        return not self._last.is_alive()
+
+    # -- the threads -------------------------------------------------------------------------
+
+    def _thread(self, work: Callable[[], None]) -> threading.Thread:
+        def run() -> None:
+            self._urgency()
+            work()
+
+        return threading.Thread(target=run, name="usb", daemon=False)  # a STOP still goes out
+
+    @property
+    def _over(self) -> bool:
+        return self._closed or self._gone is not None
+
+    def _read_all(self, endpoint: int) -> None:
+        buffer = array("B", bytes(READ_SIZE))
+        room = threading.Semaphore(HANDED_OVER_MAX)  # a pipe that overflows leaves the other alone
+        begun = b""
+        halts = 0
+        while not self._over:
+            if not room.acquire(timeout=POLL_MS / 1_000):
+                continue  # the guard is behind
+            try:
+                size = self._found.device.read(endpoint, buffer, POLL_MS)
+            except USBTimeoutError:
+                room.release()
+                continue
+            except USBError as error:
+                room.release()
+                halts += 1
+                self._clear_halt(endpoint, error, halts)
+                continue
+            halts = 0
+            begun += buffer[:size].tobytes()
+            if size == READ_SIZE and len(begun) < TRANSFER_MAX:
+                room.release()  # the transfer goes on: its frames stay together
+                continue
+            if not begun:
+                room.release()
+                continue
+            self._came.append((room, begun))
+            begun = b""
+            self._wake()
+
+    def _write_all(self) -> None:
+        halts = 0
+        try:
+            while (data := self._next_write()) is not None:
+                if not data or self._gone is not None:
+                    continue  # until the guard has closed
+                try:
+                    self._send(data)
+                    halts = 0
+                except USBTimeoutError:
+                    continue  # a device that falls silent is noticed by the status's age
+                except USBError as error:
+                    halts += 1
+                    self._clear_halt(self._found.bulk_out, error, halts)
+        finally:
+            for thread in self._others:
+                thread.join()
+            with contextlib.suppress(USBError):
+                usb.util.dispose_resources(self._found.device)
+            os.close(self._ready)
+
+    def _next_write(self) -> bytes | None:
+        """All that waits, as one transfer, if need be nothing; None: closed, and nothing left."""
+        try:
+            first = self._to_send.get(timeout=FORGOTTEN_S)
+        except queue.Empty:
+            if not threading.main_thread().is_alive():
+                self.close()  # the program has ended without: its threads must not keep it
+            return b""
+        if first is None:
+            return None
+        pieces = [first]
+        with contextlib.suppress(queue.Empty):
+            while len(pieces) < QUEUED_MAX:
+                more = self._to_send.get_nowait()
+                if more is None:
+                    self._to_send.put(None)
+                    break
+                pieces.append(more)
+        return b"".join(pieces)
+
+    def _send(self, data: bytes) -> None:
+        write, endpoint = self._found.device.write, self._found.bulk_out
+        write(endpoint, data, WRITE_WITHIN_MS)
+        if len(data) % self._found.packet_out == 0:
+            write(endpoint, b"", WRITE_WITHIN_MS)  # nothing else says that the transfer is over
+
+    def _stop_all(self) -> None:
+        kind, request = STOP_REQUEST
+        while self._to_stop.get():
+            try:
+                self._found.device.ctrl_transfer(
+                    kind, request, 0, self._found.interface, None, STOP_WITHIN_MS
+                )
+            except USBTimeoutError:
+                continue  # the guard repeats it
+            except USBError as error:
+                if error.errno != errno.EPIPE:  # one that knows no such request reads the bytes
+                    self._lose(error)
+
+    def _clear_halt(self, endpoint: int, error: USBError, halts: int) -> None:
+        """A halted endpoint is freed once; one that halts again, or anything else, is a loss.
+
+        What it held is not sent again: nothing that fires is ever repeated.
+        """
+        if error.errno == errno.EPIPE and halts == 1:
+            try:
+                self._found.device.clear_halt(endpoint)
+            except USBError as worse:
+                error = worse
+            else:
+                return
+        self._lose(error)
+
+    def _lose(self, error: USBError) -> None:
+        if self._gone is None:
+            self._gone = OSError(error.errno or errno.EIO, sentence_of(error))
+        self._wake()
+
+    def _wake(self) -> None:
+        os.eventfd_write(self._ready, 1)
+
+    def _fail(self) -> None:
+        if self._gone is not None:
+            raise OSError(*self._gone.args)
+
+
+def sentence_of(error: USBError) -> str:
+    """Why a device is gone, for people."""
+    match error.errno:
+        case errno.ENODEV | errno.EIO | errno.ESHUTDOWN | errno.ENOENT:
+            return "the USB device was unplugged, or its USB has failed"
+        case errno.EOVERFLOW:
+            return "the USB device sent more than was asked for"
+        case errno.EPIPE:
+            return "the USB device halts an endpoint again and again"
+        case errno.EPROTO | errno.EILSEQ | errno.ETIME:
+            return "the USB device does not answer as USB demands; see its cable"
+    return f"the USB transfer failed: {error.strerror}"
+
+
+class Opener:
+    """Opens one device again and again, in a thread: finding it may take long.
+
+    Without a serial number in the URL it keeps to the first device that it has found: another one
+    in its place is never taken.
+    """
+
+    def __init__(self, url: str) -> None:
+        """ValueError for a URL that is none of USB."""
+        self._place = usb_place(url)
+        self._looking: threading.Thread | None = None
+        self._result: Found | PortError | None = None
+        self._newest: UsbPort | None = None
+
+    def __call__(self) -> UsbPort:
+        """BlockingIOError: it is being opened, ask again. PortError says why it cannot be."""
+        if self._looking is None:
+            self._looking = threading.Thread(target=self._look, name="usb-open")
+            self._looking.start()
+        if self._looking.is_alive():
+            raise BlockingIOError(errno.EINPROGRESS, "the USB device is being opened")
+        self._looking, result, self._result = None, self._result, None
+        if not isinstance(result, Found):
+            raise result or PortError("port-failed", "the USB device cannot be looked for")
+        self._place = UsbPlace(self._place.server, result.serial)
+        try:
+            self._newest = UsbPort(result)
+        except RuntimeError as error:
+            raise PortError("port-failed", f"no thread can be had for USB: {error}") from error
+        return self._newest
+
+    def _look(self) -> None:
+        """Wait for the port before this one to end, then claim the device."""
+        if self._newest is not None and not self._newest.ended(1.0):
+            self._result = PortError("port-busy", "the port before has not ended yet")
+            return
+        try:
+            self._result = usb_find.claim(self._place, usb_find.backend_of(self._place))
+        except PortError as error:
+            self._result = error
+        except USBError as error:
+            self._result = usb_find.explained(error, "the USB device")
+
+
+def _urgency() -> Callable[[], None]:
+    """Makes another thread as urgent as this one: a thread that holds Python's lock and is not
+    given the processor would keep the guard waiting. Where it is not allowed nothing changes."""
+    policy = os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK
+    parameter = os.sched_getparam(0)
+
+    def take_over() -> None:
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, policy, parameter)
+
+    return take_over
