@@ -226,7 +226,7 @@ def _start(arguments: Sequence[str]) -> None:
     try:
         said = [f"ready {port.name}"] if function is None else usb_lines(port.name)
         if options.usb is not None:
-            said.append(f"for tmsctl: url = \"usbip:{port.name.removeprefix('tcp:')}\"")
+            said.append(f'for tmsctl: url = "usbip:{port.name.removeprefix("tcp:")}"')
         print("\n".join(said), flush=True)
         ended_us = run(device, port, clock, ending, control, edge)
         log({"t_us": ended_us, "event": "faults", "counts": dict(device.faults.counts)})

@@ -189,6 +189,16 @@ def test_stop_stops_an_armed_device() -> None:
     assert host.all(m.Status)[-1][1].cause == m.Cause.HOST_STOP
 
 
+def test_every_stop_request_is_a_stop_and_the_next_frame_is_read() -> None:
+    host = TmslinkHost()
+    host.configure()
+    assert [host.ask(STOP).status for _ in range(3)] == [OK] * 3
+    assert len(host.truth("stop")) == 3
+    host.hello()
+    assert host.state is m.State.IDLE
+    assert host.link.session
+
+
 @pytest.mark.parametrize(
     ("value", "index", "data"), [(1, 0, b""), (0, 1, b""), (0, 0, b"x"), (0x0100, 0, b"")]
 )
