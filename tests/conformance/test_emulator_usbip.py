@@ -196,7 +196,9 @@ def test_the_flag_for_an_empty_packet_ends_a_transfer_of_whole_packets(server: S
 def test_a_new_import_is_a_bus_reset(server: Server) -> None:
     first = server.user()
     first.submit(BULK_OUT, server.host.link.hello(m.Hello(1, 7, 0), 7))
+    first.submit(BULK_IN, 4096)
     first.close()
+    assert server.function.configured == 0
     assert server.host.device.sender.session
     second = server.client()
     assert second.import_() == 0
