@@ -494,6 +494,16 @@ def test_who_submits_the_next_transfer_from_the_end_of_one_is_served_at_once_and
     ear.function.submit("first", BULK_OUT, b"x", again)
     assert len(ended) == len(ear.heard) == 5_000
 
+    read: list[Completion] = []
+
+    def answer(completion: Completion) -> None:
+        read.append(completion)
+        ear.function.submit("answer", BULK_OUT, b"heard", again)
+
+    ear.role.hear(b"\1", 0)
+    ear.function.submit("read", BULK_IN, 64, answer)
+    assert (read[0].data, ear.heard[-1]) == (b"\1", b"heard")
+
 
 def test_a_transfer_can_be_taken_back_while_it_waits_and_not_afterwards() -> None:
     host = TmslinkHost()
