@@ -150,7 +150,7 @@ def stop_past_bulk(folder: Path) -> list[Figure]:
 def opening_and_idling(folder: Path) -> list[Figure]:
     """The guard's thread while a device is found, and what an open port costs in this process."""
     path = folder / "stim-usb"
-    words = [Path(sys.executable).parent / "tmssim", "tmslink", "--usb", f"unix:{path}"]
+    words = [str(Path(sys.executable).parent / "tmssim"), "tmslink", "--usb", f"unix:{path}"]
     emulator = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
     try:
         assert emulator.stdout is not None
