@@ -27,7 +27,8 @@ Talk = Generator[Ask, Answer, str]
 
 STATUS: Final = Ask(m.GetLongStatus(), m.LongStatus)
 DISABLE: Final = Ask(m.Disable(), m.Amplitude)
-FIRE: Final = Ask(m.Fire(1), m.Didt)
+WAVEFORM: Final = Ask(m.GetWaveform(), m.WaveformStatus)
+FIRE: Final = m.Fire(1)
 COUNTERS: Final = Ask(m.GetCounters(), m.Counters)
 
 MUTE: Final = (
@@ -37,6 +38,12 @@ MODELS: Final = {
     "magpro-r30": (n.Model.R30, n.Model.R30_OPTION, n.Model.R30_OPTION_MONO),
     "magpro-x100": (n.Model.X100, n.Model.X100_OPTION),
 }
+SHOWS_ST: Final = (
+    m.ShortStatus, m.Amplitude, m.Didt, m.Coil, m.LongStatus, m.OriginalAmplitude,
+    m.AmplitudeFactor, m.PageStatus,
+)  # fmt: skip
+"""Frames with the status byte, which shows mode and waveform."""
+
 _BURST_INDEX: Final = {pulses: index for index, pulses in enumerate(n.PULSES_OF_INDEX)}
 R30_RECHARGE_US_PER_PCT: Final = 500
 """No figure is public: at full output as slow as 20 Hz, below that as fast as the unit allows."""
@@ -51,8 +58,66 @@ class Unit:
         self.model = n.Model.R30
         self.serial = 0
         self.status: m.LongStatus | None = None
-        self.shape: Shape | None = None  # of a trigger, as the unit showed it
+        self.shape: Shape | None = None  # of a trigger, as the unit showed it; None: not armed
+        self.armed: m.WaveformStatus | None = None  # what it showed then
         self.stimuli = 0  # its counter, as last read
+
+    # -- what people set at its panel --------------------------------------------------------
+
+    def forget(self) -> None:
+        """It is no longer armed by us: nothing that it shows is compared with anything."""
+        self.shape = self.armed = None
+
+    def changed(self, shown: m.AnyMessage) -> str:
+        """What a frame shows otherwise than arming read it back; empty when nothing.
+
+        Armed is always Standard, where B does nothing: a B that counts is another mode.
+        """
+        armed = self.armed
+        if armed is None:
+            return ""
+        if isinstance(shown, m.WaveformStatus):
+            return "" if shown == armed else f"its panel: {shown} was set, {armed} was armed"
+        if not isinstance(shown, SHOWS_ST):
+            return ""
+        st = n.status_of(shown.st)
+        if (st.mode, st.waveform) == (armed.mode, armed.waveform):
+            return ""
+        return (
+            f"its panel: mode {n.Mode(st.mode).name} and waveform {n.Waveform(st.waveform).name} "
+            f"were set, {n.Mode(armed.mode).name} and {n.Waveform(armed.waveform).name} were armed"
+        )
+
+    def pulses_by(self, shown: m.AnyMessage) -> int:
+        """Pulses of one trigger by what a frame shows, at most."""
+        armed = self.armed
+        index = armed.burst_index if armed is not None else None
+        if isinstance(shown, m.WaveformStatus):
+            mode, waveform, index = shown.mode, shown.waveform, shown.burst_index
+        elif isinstance(shown, SHOWS_ST):
+            mode, waveform, _, _ = n.status_of(shown.st)
+            if armed is not None and armed.waveform != waveform:
+                index = None  # of another waveform it may be another one
+        else:
+            return 1
+        if mode in n.PAIRS:
+            return 2
+        if waveform != n.Waveform.BIPHASIC_BURST:
+            return 2 if isinstance(shown, m.Didt) and shown.b_per_us else 1
+        known = index is not None and index < len(n.PULSES_OF_INDEX)
+        return n.PULSES_OF_INDEX[index] if known and index is not None else max(n.PULSES_OF_INDEX)
+
+    def hindrance(self, block: PulseBlock) -> str:
+        """Why what it shows forbids this trigger; empty when it does not."""
+        status = self.status
+        if (
+            status is not None
+            and status.a_pct == block.mso.value
+            and self.shape == Shape(block.pulses_per_burst, block.interval_us)
+            and not self.changed(status)
+        ):
+            return ""
+        return "changed: what the unit shows is not what was set"
 
     # -- conversations -----------------------------------------------------------------------
 
@@ -79,6 +144,7 @@ class Unit:
 
     def arm(self, mso: PercentMso, shape: Shape) -> Talk:
         """Waveform, amplitude, both read back; then enable."""
+        self.forget()
         failed = yield from self._set_shape(shape)
         if failed:
             return failed
@@ -99,7 +165,7 @@ class Unit:
         return ""
 
     def _set_shape(self, shape: Shape) -> Talk:
-        shown = yield Ask(m.GetWaveform(), m.WaveformStatus)
+        shown = yield WAVEFORM
         if not isinstance(shown, m.WaveformStatus):
             return "no-answer: nothing came back to the question for the waveform"
         burst = shape.pulses > 1
@@ -117,7 +183,7 @@ class Unit:
             ),
             None,
         )
-        shown = yield Ask(m.GetWaveform(), m.WaveformStatus)
+        shown = yield WAVEFORM
         if not isinstance(shown, m.WaveformStatus):
             return "no-answer: nothing came back to the question for the waveform"
         good = shown.mode == n.Mode.STANDARD and shown.waveform == wave
@@ -132,7 +198,7 @@ class Unit:
             )
         if not good:
             return "refused: the unit does not show the waveform that was set"
-        self.shape = shape
+        self.shape, self.armed = shape, shown
         return ""
 
     # -- what it can -------------------------------------------------------------------------
