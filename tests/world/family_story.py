@@ -133,7 +133,7 @@ class Storm:
     # -- the host ------------------------------------------------------------------------------
 
     def stall(self) -> None:
-        for_us = self.rng.choice((8, 20, 60, 300, 1_500)) * MS
+        for_us = self.rng.randrange(self.rng.choice((25, 250, 1_500)) * MS)  # of any length
         self.note("guard-stall", for_us)
         self.rig.stall(for_us)
 
