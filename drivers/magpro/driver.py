@@ -108,6 +108,7 @@ class MagproStimulator:
         self._up = False
         self._connect_at = BootUs(0)
         self._heard_bytes = False  # since the attempt to connect began
+        self._silent = True  # no byte since the port was opened
         self._ask: Ask | None = None
         self._asked_at = self._status_at = BootUs(0)
         self._unanswered = 0
@@ -135,10 +136,12 @@ class MagproStimulator:
         if data is None or self._line.is_new:
             self._drop()  # also where it was lost in a write
             self._connect_at = now
+            self._silent = True
         if data is None:
             return self._line.taken()
         if data:
             self._heard_bytes = True
+            self._silent = False
             for item in self._decoder.feed(data):
                 self._note(item, now)
             if self._up and self._decoder.skipped > self._skipped:
@@ -158,7 +161,7 @@ class MagproStimulator:
             if self._line.ear.may_speak(now):
                 self._line.ear.spoke(now)
                 self._heard_bytes = self._line.echoed = False
-                self._begin(self._unit.connect(), now)
+                self._begin(self._unit.connect(lambda: self._silent), now)
             elif why := self._line.ear.complaint(now):
                 self._line.down(why)
         shot = self._account.shot
@@ -252,11 +255,13 @@ class MagproStimulator:
         self._ready_at = None
         self._unit.forget()
         if not self._up and (self._talk.active or not self._line.ear.known):
+            if self._silent:  # to try ends with disabling: at once, and again and again
+                self._connect_at = min(self._connect_at, now)
             return  # to connect begins with disabling, and must not be disturbed
         if self._line.port is None or (self._stop_at is not None and now < self._stop_at):
             return
         self._stop_at = BootUs(now + STOP_AGAIN_US)
-        self._line.write(frame_of(DISABLE.message))
+        self._line.write(DISABLE.data)
         if self._up:  # else the conversation that looks for it asks
             self._send(STATUS, now)  # behind it: what it shows is after the disabling
 
@@ -266,10 +271,10 @@ class MagproStimulator:
         """With the status of an armed unit its waveform is asked: nobody knows that it tells id 09
         unasked. Not in a conversation, which has enough to ask and reads it back itself."""
         self._ask, self._asked_at = ask, now
-        data = frame_of(ask.message)
+        data = ask.data
         if ask is STATUS:
             self._waveform_told = self._unit.armed is None or self._talk.active
-            data = data if self._waveform_told else frame_of(WAVEFORM.message) + data
+            data = data if self._waveform_told else WAVEFORM.data + data
         self._line.write(data)
 
     def _patience_us(self) -> int:

@@ -6,20 +6,26 @@ answer, or None when none came. A conversation returns why it failed; empty when
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Final, NamedTuple
 
 from drivers.contract import Envelope, PulseBlock, Shape
 from firmware_protocol.magpro import messages as m
 from firmware_protocol.magpro import names as n
+from firmware_protocol.magpro.framing import frame_of
 from firmware_protocol.quantities import MS, SECOND, PercentMso
 
 
 class Ask(NamedTuple):
     """A command, and the kind of frame that answers it; None: nobody knows of an answer."""
 
-    message: m.ToDevice
+    message: m.ToDevice | bytes
     answer: type[NamedTuple] | None
+
+    @property
+    def data(self) -> bytes:
+        """As it is written."""
+        return self.message if isinstance(self.message, bytes) else frame_of(self.message)
 
 
 Answer = m.AnyMessage | None
@@ -29,6 +35,15 @@ STATUS: Final = Ask(m.GetLongStatus(), m.LongStatus)
 DISABLE: Final = Ask(m.Disable(), m.Amplitude)
 WAVEFORM: Final = Ask(m.GetWaveform(), m.WaveformStatus)
 FIRE: Final = m.Fire(1)
+
+_DISABLE: Final = frame_of(m.Disable())
+UNHEARD: Final = (
+    Ask(frame_of(m.SetAmplitude(0)) + _DISABLE[:2], None),
+    Ask(_DISABLE[2:], None),
+)
+"""How a unit that cannot be heard is disabled. `disable` holds 02 twice, which sets a DuoMAG to
+2 %; with a pause between the two it does not. Should a real MagPro not bear the pause, which nobody
+knows, it has come to 0 % before."""
 COUNTERS: Final = Ask(m.GetCounters(), m.Counters)
 
 MUTE: Final = (
@@ -121,12 +136,16 @@ class Unit:
 
     # -- conversations -----------------------------------------------------------------------
 
-    def connect(self) -> Talk:
-        """See what it is, and disable it.
+    def connect(self, is_silent: Callable[[], bool]) -> Talk:
+        """See what it is, and disable it. `is_silent`: no byte has come since the port was opened.
 
-        In this order: `disable` holds the same byte twice, which sets a DuoMAG to 2 %.
+        In this order: `disable` holds the same byte twice, which sets a DuoMAG to 2 %. That one
+        streams: where nothing comes at all may be a MagPro that cannot be heard, and carries on.
         """
         if (yield STATUS) is None and (yield STATUS) is None:
+            if is_silent():
+                for ask in UNHEARD:
+                    yield ask
             return MUTE
         yield DISABLE  # answered in ways that nobody has published: the status tells
         status = yield STATUS

@@ -425,6 +425,27 @@ def test_a_port_that_is_lost_in_a_write_and_back_at_once_is_connected_anew(
     b.recovered()
 
 
+@pytest.mark.parametrize("how", ["restart", "reopened"])
+@pytest.mark.parametrize("stops", [False, True])
+def test_a_device_that_was_left_armed_and_cannot_be_heard_is_disarmed(
+    bench: MakeBench, how: str, stops: bool
+) -> None:
+    """A defect once: a MagPro, which disarms by nothing else, was only asked and never told."""
+    b = bench().armed()
+    b.to_host.cut = True
+    if how == "restart":
+        b.restart()
+    else:
+        b.port.plugged = False
+        b.wait(20 * MS)
+        b.port.plugged = True
+    b.wait(b.row.connect_us, b.driver.stop if stops else None)
+    assert b.disarmed_at() is not None
+    assert not b.is_up
+    b.to_host.cut = False
+    b.connected()
+
+
 @seeds(20)
 def test_what_was_asked_of_a_port_that_is_lost_ends_once(bench: MakeBench, seed: int) -> None:
     rng = random.Random(seed)

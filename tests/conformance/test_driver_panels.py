@@ -4,6 +4,7 @@ guard trips, lets nothing more go, and counts at least as many pulses as have le
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +20,7 @@ from drivers.contract import (
     PulseSeen,
 )
 from firmware_protocol.quantities import MS, SECOND, BootUs
+from firmware_protocol.recording import TO_DEVICE
 from sim_device.faults import Rule
 from tests.conformance.driver_rows import BURST, SINGLE
 
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 only = pytest.mark.only
 TOLD_US: Final = 250 * MS
 """A change is noticed within the age of a status, and another poll."""
+
+DISABLES: Final = re.compile(rb"\xfe\x02\x02\x00")
+"""The beginning of the frame, written down again from wire-protocols.md."""
 
 TURNED: Final = (
     ("panel_mode", 1, SINGLE),
@@ -159,6 +164,39 @@ def test_a_status_without_the_waveform_that_was_asked_with_it_grows_old(bench: M
     b.wait(SECOND)
     assert max(status.asked_at for status in b.all(DeviceStatus)) <= at
     assert [end.outcome for end in b.all(CommandEnded)] == [Outcome.APPLIED]
+
+
+# -- MagPro: one that cannot be heard --------------------------------------------------------
+
+
+@only("magpro-x100", "magpro-r30")
+def test_stop_reaches_a_unit_that_has_not_answered_and_cannot_be_heard(bench: MakeBench) -> None:
+    b = bench()
+    b.to_host.cut = True
+    b.wait(2 * SECOND)
+    for instant_ms in range(0, 1_600, 237):  # of its attempts to connect
+        b.wait(instant_ms * MS)
+        b.device.model.stage.enable()
+        b.wait(900 * MS, b.driver.stop)
+        assert b.disarmed_at() is not None
+
+
+@only("magpro-x100", "magpro-r30")
+def test_whoever_has_sent_a_byte_is_not_told_to_disable_before_it_is_known(
+    bench: MakeBench,
+) -> None:
+    """It may be a DuoMAG, which `disable` sets to 2 %."""
+    b = bench()
+    b.to_host.cut = True
+    b.wait(20 * MS)
+    b.to_host.cut = False
+    b.to_host.send(b"\x81", b.now)
+    b.wait(MS)
+    b.to_host.cut = True
+    b.wait(5 * SECOND, b.driver.stop)
+    written = [record.data for record in b.lives[0] if record.mark == TO_DEVICE]
+    assert written  # it was asked who it is
+    assert not DISABLES.search(b"".join(written))
 
 
 # -- DuoMAG: what a record proves, and what it does not --------------------------------------
