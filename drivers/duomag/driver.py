@@ -26,7 +26,7 @@ from drivers.contract import (
     Ticket,
     Transport,
 )
-from drivers.line import ECHO, Line
+from drivers.line import CUT_SHORT, ECHO, Line
 from drivers.options import Option, Options, OptionTable
 from firmware_protocol.duomag.framing import StatusDecoder, encode
 from firmware_protocol.duomag.messages import (
@@ -113,6 +113,7 @@ class DuomagStimulator:
         self._heard_bytes = False
         self._status: Status | None = None
         self._mso = 0  # what it was told last
+        self._cut_short = False  # the line did not take all of a trigger or an intensity above 0
         self._arm_at = BootUs(0)
         self._permit_until = BootUs(0)
         self._polled_at = BootUs(0)
@@ -133,6 +134,12 @@ class DuomagStimulator:
 
     def poll(self, now: BootUs) -> Sequence[DriverEvent]:
         data = self._line.receive(now)
+        cut_short, self._cut_short = self._cut_short, False
+        if cut_short and self._up and data is not None:
+            self._line.down(CUT_SHORT)  # what the unit makes of the part nobody knows
+            self._drop()
+            self._opened_at = now
+            self._set(0, now)
         if data is None or self._line.is_new:
             self._drop()  # also where it was lost in a write
         if data is None:
@@ -222,7 +229,8 @@ class DuomagStimulator:
         commands = [Command(Kind.INTENSITY, mso_pct)]
         if not mso_pct:
             commands += delay_commands(Kind.RECHARGE_HIGH, delay_of(RECHARGE_DELAY_US))
-        self._line.write(encode(commands))
+        taken = self._line.write(encode(commands))
+        self._cut_short |= not taken and mso_pct > 0  # 0 is said again until it is shown
 
     # -- finding it, and losing it -----------------------------------------------------------
 
@@ -346,7 +354,7 @@ class DuomagStimulator:
             return
         self._account.triggered(shot, now, 0)
         self._omitted_then = self._omitted
-        self._line.write(encode([FIRE]))
+        self._cut_short |= not self._line.write(encode([FIRE]))
 
     def _settle(self, shot: Shot, status: Status) -> None:
         """What this record proves; what it cannot prove counts as fired.

@@ -24,7 +24,7 @@ from drivers.contract import (
     Ticket,
     Transport,
 )
-from drivers.line import ECHO, Line
+from drivers.line import CUT_SHORT, ECHO, Line
 from drivers.magpro.unit import (
     COUNTERS,
     DISABLE,
@@ -109,6 +109,7 @@ class MagproStimulator:
         self._connect_at = BootUs(0)
         self._heard_bytes = False  # since the attempt to connect began
         self._silent = True  # no byte since the port was opened
+        self._cut_short = False  # the line did not take all of a question or a trigger
         self._ask: Ask | None = None
         self._asked_at = self._status_at = BootUs(0)
         self._unanswered = 0
@@ -133,6 +134,11 @@ class MagproStimulator:
 
     def poll(self, now: BootUs) -> Sequence[DriverEvent]:
         data = self._line.receive(now)
+        cut_short, self._cut_short = self._cut_short, False
+        if cut_short and self._up and data is not None:
+            self._line.down(CUT_SHORT)  # what the unit makes of the part nobody knows
+            self._connect_at = now
+            self._drop()
         if data is None or self._line.is_new:
             self._drop()  # also where it was lost in a write
             self._connect_at = now
@@ -261,8 +267,8 @@ class MagproStimulator:
         if self._line.port is None or (self._stop_at is not None and now < self._stop_at):
             return
         self._stop_at = BootUs(now + STOP_AGAIN_US)
-        self._line.write(DISABLE.data)
-        if self._up:  # else the conversation that looks for it asks
+        taken = self._line.write(DISABLE.data)  # if not, it is said again, and nothing else
+        if self._up and taken:  # else the conversation that looks for it asks
             self._send(STATUS, now)  # behind it: what it shows is after the disabling
 
     # -- conversations -----------------------------------------------------------------------
@@ -275,7 +281,7 @@ class MagproStimulator:
         if ask is STATUS:
             self._waveform_told = self._unit.armed is None or self._talk.active
             data = data if self._waveform_told else WAVEFORM.data + data
-        self._line.write(data)
+        self._cut_short |= not self._line.write(data)
 
     def _patience_us(self) -> int:
         answers = self._ask is None or self._ask.answer is not None
@@ -431,7 +437,7 @@ class MagproStimulator:
             return
         self._account.triggered(shot, now, FIRE_LATENCY_US)
         self._unproven.append((now, shot.block.pulses))
-        self._line.write(frame_of(FIRE))
+        self._cut_short |= not self._line.write(frame_of(FIRE))
 
     def _strangers(self, pulses: int, a_per_us: int, now: BootUs) -> None:
         """Pulses of nobody here. Of a pair the stronger one counts."""

@@ -144,8 +144,7 @@ class Unit:
         """
         if (yield STATUS) is None and (yield STATUS) is None:
             if is_silent():
-                for ask in UNHEARD:
-                    yield ask
+                yield from UNHEARD
             return MUTE
         yield DISABLE  # answered in ways that nobody has published: the status tells
         status = yield STATUS

@@ -15,6 +15,8 @@ from drivers.contract import (
     CommandEnded,
     DeviceState,
     DeviceStatus,
+    LinkDown,
+    LinkUp,
     Outcome,
     PulseBlock,
     PulseSeen,
@@ -299,3 +301,54 @@ def test_a_pulse_that_the_charged_unit_omitted_is_refused(bench: MakeBench) -> N
     b.wait(SECOND)
     assert b.outcomes(ticket) == [Outcome.REFUSED]
     assert (counted(b), b.pulses_at()) == (0, [])
+
+
+# -- a line that takes a part of a command ---------------------------------------------------
+
+TRIGGERS: Final = {"magpro": re.compile(rb"\xfe\x02\x03\x01"), "duomag": re.compile(rb"\x79\x79")}
+
+
+def cut_short(b: Bench, pattern: re.Pattern[bytes], taken: int) -> list[bytes]:
+    """From here on the line takes so many bytes of what matches; what did."""
+    write, found = b.port.write, []
+
+    def part(data: bytes) -> bool:
+        if not pattern.match(data):
+            return write(data)
+        found.append(data)
+        if data[:taken]:
+            write(data[:taken])
+        return False
+
+    b.port.write = part  # type: ignore[method-assign]
+    return found
+
+
+@only("magpro-x100", "magpro-r30", "duomag-xt")
+@pytest.mark.parametrize("taken", [0, 1, 5])
+def test_a_trigger_that_was_not_wholly_taken_is_unknown_and_the_connection_is_lost(
+    bench: MakeBench, taken: int
+) -> None:
+    """A defect once: what the line says of a write was read by no driver."""
+    b = bench().armed()
+    found = cut_short(b, TRIGGERS[b.row.name.partition("-")[0]], taken)
+    ticket = b.fire(b.permit(SINGLE))
+    b.wait(100 * MS)
+    assert len(found) == 1
+    assert b.outcomes(ticket) == [Outcome.UNKNOWN]
+    assert [down.why.partition(": ")[0] for down in b.all(LinkDown)] == ["port-full"]
+    b.until(lambda: len(b.all(LinkUp)) == 2)
+    assert b.disarmed_at() is not None
+    assert len(b.pulses_at()) == (b.row.name == "duomag-xt" and taken > 1)
+    b.recovered()
+
+
+@only("magpro-x100", "magpro-r30")
+def test_a_question_that_was_not_wholly_taken_loses_the_connection(bench: MakeBench) -> None:
+    b = bench().connected()
+    found = cut_short(b, re.compile(rb"\xfe\x01\x05"), 3)
+    b.wait(100 * MS)
+    assert found
+    assert [down.why.partition(": ")[0] for down in b.all(LinkDown)] == ["port-full"]
+    del b.port.write
+    b.connected()
