@@ -259,7 +259,7 @@ def _options() -> str:
         (
             (
                 f"`{row.info.name}`", f"`{name}`",
-                f"`{option.pattern}`" if option.pattern else option.allowed,
+                option.form or option.allowed,
                 "not known" if option.default is None else option.default,
                 option.doc + ("; a secret" if option.secret else ""),
             )

@@ -35,6 +35,7 @@ CAUSES: Final = (
     Cause("port-wrong", "[device] url names something else", "correct [device] url"),
     Cause("port-failed", "the port cannot be opened", "see its cable and [device] url"),
     Cause("port-lost", "the port has gone", "plug the cable in again"),
+    Cause("port-full", "the line takes only a part of a command", "see the cable and the unit"),
     Cause("mute", "nothing answers", "see power and cable, [device] driver and url"),
     Cause(
         "garbage",

@@ -12,6 +12,7 @@ from firmware_protocol.quantities import MS, BootUs
 LISTEN_US: Final = 150 * MS
 """Nothing is sent on a port just opened before it was quiet for so long. A DuoMAG, which tells its
 state unasked, takes some bytes of the other protocols for an intensity: it would charge."""
+CUT_SHORT: Final = "port-full: the line took only a part of a command, or nothing of it"
 ECHO: Final = "echo: the line brings back what is sent"
 
 

@@ -16,13 +16,14 @@ class Option(NamedTuple):
     high: int = 0
     choices: tuple[int, ...] = ()  # in place of a range
     pattern: str = ""  # of a text; empty for a number
+    form: str = ""  # of a text, in words
     secret: bool = False  # such as an unlock code: no message repeats it
     required: bool = False  # without it the driver does not connect
 
     @property
     def allowed(self) -> str:
         if self.pattern:
-            return f"a text like {self.pattern}"
+            return f"a text of the form {self.form}"
         return " or ".join(map(str, self.choices)) or f"{self.low} to {self.high}"
 
 

@@ -181,6 +181,18 @@ KINDS: Final[dict[str, Kind]] = {
         Value("ms", 0, 0, 999),
         "somebody sets the time from pulse A to pulse B at its panel; 0: both at once",
     ),
+    "panel_mode": Kind(
+        _ONCE, False, Value("mode", 3, 0, 3), "somebody sets another mode; of a pair, B to 100 %"
+    ),
+    "panel_waveform": Kind(
+        _ONCE, False, Value("waveform", 3, 0, 3), "somebody sets another waveform"
+    ),
+    "panel_interval": Kind(
+        _ONCE,
+        False,
+        Value("0.1 ms", 50, 0, 30_000),
+        "somebody sets another interval between the pulses of one trigger",
+    ),
     "external_trigger": Kind(_ONCE, False, None, "an edge comes to its trigger input"),
     "clock_jump": Kind(
         _ONCE, False, Value("ms", 1000, -86_400_000, 86_400_000), "its clock jumps by this"

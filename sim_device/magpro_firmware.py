@@ -20,7 +20,7 @@ from sim_device.wire_faults import Writes
 
 KINDS: Final = COMMON | {
     "spontaneous_pulse", "disarms_itself", "falls_idle", "charger_fault", "panel_setting",
-    "external_trigger",
+    "panel_mode", "panel_waveform", "panel_interval", "external_trigger",
 }  # fmt: skip
 
 WATCH_US: Final = 250 * MS
@@ -44,6 +44,9 @@ class Magpro:
             "falls_idle": lambda _: self._falls_idle(),
             "charger_fault": lambda _: self._charger_fault(),
             "panel_setting": self._knob,
+            "panel_mode": lambda mode: self._turn(mode=mode),
+            "panel_waveform": lambda waveform: self._turn(waveform=waveform),
+            "panel_interval": lambda ipi_dms: self._turn(ipi_dms=ipi_dms),
             "external_trigger": lambda _: self._trigger_in(),
         }
         self._obey: dict[Callable[..., object], Callable[[Mapping[str, int]], None]] = {
@@ -298,6 +301,21 @@ class Magpro:
         if changed:
             self._say(self._amplitude())
         return changed
+
+    def _turn(self, **to: int) -> bool:
+        """Mode, waveform or interval; False when the unit does not have it."""
+        panel = self.stage.panel
+        panel.take_waveform(panel.waveform_values() | to)
+        shown = {"mode": panel.mode, "waveform": panel.waveform}
+        if any(shown[name] != to[name] for name in shown.keys() & to.keys()):
+            return False
+        if "mode" in to and panel.mode is n.Mode.DUAL:
+            panel.take_amplitudes(panel.a_pct, 100)
+        self.stage.charge()
+        if self.settings.panel_frames == "state":
+            self._say(self._waveform())
+            self._say(self._amplitude())
+        return True
 
     def _trigger_in(self) -> bool:
         """An edge at the trigger input; False when it does nothing."""

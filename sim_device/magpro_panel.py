@@ -94,6 +94,17 @@ class Panel:
         self.delay_out_dms = nearest(values["delay_out_dms"], n.DELAY_OUT_DMS)
         self.charge_delay_ms = nearest(values["charge_delay_ms"], n.CHARGE_DELAY_MS)
 
+    def waveform_values(self) -> dict[str, int]:
+        """What `take_waveform` would take to change nothing."""
+        return {
+            "mode": self.mode,
+            "direction": self.direction,
+            "waveform": self.waveform,
+            "burst_index": self.burst_index,
+            "ipi_dms": self.ipi_dms,
+            "ba_pct": self.ba_pct,
+        }
+
     def take_waveform(self, values: Mapping[str, int]) -> None:
         """A mode, waveform or direction that the model does not have stays as it was."""
         ability = n.ABILITIES[self.model]

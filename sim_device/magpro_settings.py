@@ -41,6 +41,11 @@ class MagproSettings(Physics):
         "either", ("one", "two", "either"), "id-02 frames of one Twin or Dual pair"
     )
     burst_frames: str = choice("one", ("one", "each"), "id-02 frames of one burst")
+    panel_frames: str = choice(
+        "none",
+        _NONE_OR_STATE,
+        "mode, waveform or interval are set at its panel: it tells nothing, or id 09 and id 01",
+    )
     counts: str = choice("trigger", ("trigger", "pulse"), "what the counter of 0C counts")
     count_resets: str = choice("start", ("never", "start", "enable"), "when it begins at 0 again")
     # What it makes of bad and of untimely commands.

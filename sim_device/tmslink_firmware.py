@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 from functools import partial
+from typing import Final
 
 from firmware_protocol.table import pack
 from firmware_protocol.tmslink.messages import Cause, State
@@ -22,11 +23,14 @@ from sim_device.tmslink_session import Heard, Session
 from sim_device.tmslink_wire import Inbound, Line, seed_of
 from sim_device.wire_faults import Tmslink, Way
 
+_LACKS: Final = {"external_trigger", "panel_mode", "panel_waveform", "panel_interval"}
+"""It has neither such an input nor such settings."""
+
 
 class Firmware:
     """The device. `settings.clock_us` is the instant at which it is switched on."""
 
-    kinds = frozenset(KINDS) - {*USB_KINDS, "external_trigger"}  # it has no such input
+    kinds = frozenset(KINDS) - {*USB_KINDS, *_LACKS}
 
     def __init__(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from drivers.contract import DriverInfo, Envelope, Stimulator, Transport
@@ -87,6 +88,8 @@ def _magpro(name: str, settings: Any) -> Family:
 
 R30: Final = _magpro("magpro-r30", R30Settings)
 X100: Final = _magpro("magpro-x100", X100Settings)
+X100_OPTION: Final = _magpro("magpro-x100", partial(X100Settings, option="option"))
+"""The one that has pairs of pulses as well."""
 
 
 DUOMAG: Final = Family(

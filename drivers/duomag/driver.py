@@ -26,11 +26,12 @@ from drivers.contract import (
     Ticket,
     Transport,
 )
-from drivers.line import ECHO, Line
+from drivers.line import CUT_SHORT, ECHO, Line
 from drivers.options import Option, Options, OptionTable
 from firmware_protocol.duomag.framing import StatusDecoder, encode
 from firmware_protocol.duomag.messages import (
     FIRE,
+    SYNC,
     Command,
     Kind,
     Status,
@@ -52,7 +53,12 @@ CONNECT_US: Final = 2 * SECOND
 SET_AGAIN_US: Final = 100 * MS
 SET_WITHIN_US: Final = SECOND
 SEEN_AFTER_US: Final = 20 * MS
-SEEN_WITHIN_US: Final = 150 * MS
+"""A record that may have been made earlier behind a trigger proves nothing: 15 ms in the unit, and
+the way of the record."""
+
+SEEN_WITHIN_US: Final = 100 * MS
+"""Still charged so long behind a trigger, and before it could be charged again: none has left."""
+
 ENVELOPE: Final = Envelope(100, RECHARGE_US, 1, 0, 1_000, (RECHARGE_US,) * 101, 0)
 COIL: Final = 100
 """Types of coils begin here, so that they are no other family's."""
@@ -111,9 +117,15 @@ class DuomagStimulator:
         self._heard_bytes = False
         self._status: Status | None = None
         self._mso = 0  # what it was told last
+        self._cut_short = False  # the line did not take all of a trigger or an intensity above 0
         self._arm_at = BootUs(0)
         self._permit_until = BootUs(0)
-        self._omitted = 0
+        self._polled_at = BootUs(0)
+        self._made_from = self._made_by = BootUs(0)
+        """When the record that is coming was made: its first byte came between these two looks. It
+        is known only with the first byte of the next one, a whole period later."""
+        self._omitted = self._omitted_last = 0  # as two records agree; as the newest one has it
+        self._omitted_then: int | None = None  # when the newest trigger was sent
         self._was_charged = self._ready = False  # at the intensity that is shown now
         self._keeps_delay = True  # it shows the recharge delay that it was set to
 
@@ -126,6 +138,12 @@ class DuomagStimulator:
 
     def poll(self, now: BootUs) -> Sequence[DriverEvent]:
         data = self._line.receive(now)
+        cut_short, self._cut_short = self._cut_short, False
+        if cut_short and self._up and data is not None:
+            self._line.down(CUT_SHORT)  # what the unit makes of the part nobody knows
+            self._drop()
+            self._opened_at = now
+            self._set(0, now)
         if data is None or self._line.is_new:
             self._drop()  # also where it was lost in a write
         if data is None:
@@ -135,12 +153,17 @@ class DuomagStimulator:
             self._opened_at = self._heard_at = now
             self._heard_bytes = False
             self._set(0, now)
+            self._polled_at = self._made_from = self._made_by = now
+        polled_at, self._polled_at = self._polled_at, now
         self._heard_bytes |= bool(data)
         for item in self._decoder.feed(data):
             if isinstance(item, Status):
                 self._note(item, now)
             elif self._up:
                 self._account.tell(LinkError(f"garbage: {item.why}"))
+            self._made_from, self._made_by = polled_at, now  # of the next one, which began here
+        if SYNC in data:
+            self._made_from, self._made_by = polled_at, now
         self._look_at_time(now)
         shot, wake_at = self._account.shot, self.wake_at
         if shot is not None and wake_at is not None and now >= wake_at:
@@ -191,7 +214,7 @@ class DuomagStimulator:
         return "" if block.pulses == 1 else "a DuoMAG is triggered pulse by pulse"
 
     def probe_bad_frame(self, now: BootUs) -> None:
-        raise NotImplementedError("the self-test asks `info.checks_frames` first")
+        """Sends nothing: its commands have no checksum, as `info.checks_frames` says."""
 
     def close(self) -> None:
         self._line.close()
@@ -210,7 +233,8 @@ class DuomagStimulator:
         commands = [Command(Kind.INTENSITY, mso_pct)]
         if not mso_pct:
             commands += delay_commands(Kind.RECHARGE_HIGH, delay_of(RECHARGE_DELAY_US))
-        self._line.write(encode(commands))
+        taken = self._line.write(encode(commands))
+        self._cut_short |= not taken and mso_pct > 0  # 0 is said again until it is shown
 
     # -- finding it, and losing it -----------------------------------------------------------
 
@@ -247,7 +271,8 @@ class DuomagStimulator:
         self._up = True
         self._was_charged = self._ready = False
         self._keeps_delay = True
-        self._omitted = status.omitted
+        self._omitted = self._omitted_last = status.omitted
+        self._omitted_then = None
         self._account.connected(ENVELOPE, self._coil_type(status), model="DuoMAG")
 
     def _is_disarmed(self, status: Status) -> bool:
@@ -279,22 +304,28 @@ class DuomagStimulator:
             return
         self._keeps_delay = keeps
         moved = before is None or before.mso_pct != status.mso_pct
+        if status.omitted == self._omitted_last:  # as below: two have to agree
+            self._omitted = status.omitted
+        self._omitted_last = status.omitted
         shot = self._account.shot
         if shot is not None and shot.sent_at is not None:
-            self._settle(shot, status, now)
+            self._settle(shot, status)
+        elif self._omitted_then is not None:
+            if self._omitted != self._omitted_then:  # of two triggers one was nobody's
+                self._account.stranger(now, status.mso_pct)
+            self._omitted_then = None
         elif self._was_charged and not status.charged and not moved and not status.faults:
             self._account.stranger(now, status.mso_pct)
         # One damaged record must not make it ready: there is no checksum. Two have to agree.
         self._ready = self._was_charged and bool(status.charged) and not moved
         self._was_charged = bool(status.charged) and status.mso_pct > 0
-        self._omitted = status.omitted
         if status.mso_pct == self._mso:
             self._account.end_arming(Outcome.APPLIED, "")
         self._tell_status(status, now)
 
     def _tell_status(self, status: Status, now: BootUs) -> None:
         self._account.tell_status(
-            now,  # it is never asked; a record is as old as the line makes it
+            self._made_from,  # it is never asked
             runs=False,
             disarmed=status.mso_pct == 0,
             ready=self._ready and not status.faults,
@@ -326,20 +357,27 @@ class DuomagStimulator:
             self._account.refuse(shot, why)
             return
         self._account.triggered(shot, now, 0)
-        self._line.write(encode([FIRE]))
+        self._omitted_then = self._omitted
+        self._cut_short |= not self._line.write(encode([FIRE]))
 
-    def _settle(self, shot: Shot, status: Status, now: BootUs) -> None:
-        """What this record proves; what it cannot prove counts as fired."""
+    def _settle(self, shot: Shot, status: Status) -> None:
+        """What this record proves; what it cannot prove counts as fired.
+
+        Uncharged, a pulse has left, ours or that of a trigger close to it: one counts, and when the
+        next record shows as well that one was omitted, the other trigger is told as a stranger's.
+        """
         assert shot.sent_at is not None
-        if status.omitted != self._omitted:
-            self._account.refuse(shot, "the unit omitted the pulse")
-        elif now - shot.sent_at < SEEN_AFTER_US:
+        made_from_us = self._made_from - shot.sent_at
+        if made_from_us < SEEN_AFTER_US:
             return
-        elif not status.charged or status.faults:
+        if not status.charged or status.faults:
             self._end(shot, 1, "complete")
-        elif now - shot.sent_at >= RECHARGE_DELAY_US:
+        elif self._omitted != self._omitted_then:
+            self._omitted_then = None
+            self._account.refuse(shot, "the unit omitted the pulse")
+        elif self._made_by - shot.sent_at >= RECHARGE_DELAY_US:
             self._end(shot, 1, "no record came while it would have shown the pulse")
-        elif now - shot.sent_at >= SEEN_WITHIN_US:
+        elif made_from_us >= SEEN_WITHIN_US:
             seen = 0 if self._keeps_delay else 1  # without the delay it would not have been seen
             self._end(shot, seen, "no pulse was seen")
 

@@ -24,8 +24,18 @@ from drivers.contract import (
     Ticket,
     Transport,
 )
-from drivers.line import ECHO, Line
-from drivers.magpro.unit import COUNTERS, DISABLE, FIRE, MUTE, STATUS, Ask, Talk, Unit
+from drivers.line import CUT_SHORT, ECHO, Line
+from drivers.magpro.unit import (
+    COUNTERS,
+    DISABLE,
+    FIRE,
+    MUTE,
+    STATUS,
+    WAVEFORM,
+    Ask,
+    Talk,
+    Unit,
+)
 from drivers.talk import Conversation
 from firmware_protocol.magpro import messages as m
 from firmware_protocol.magpro import names as n
@@ -49,6 +59,9 @@ FIRE_LATENCY_US: Final = 2 * MS
 QUIET_US: Final = 12 * MS
 SEEN_WITHIN_US: Final = 250 * MS
 """The frame that tells a pulse comes by then, or its counter is asked."""
+
+FRAMES_WITHIN_US: Final = 100 * MS
+"""Of a burst one frame may come or one a pulse, which nobody knows; the last one by then."""
 
 SILENT_AFTER: Final = 3
 STOP_AGAIN_US: Final = 100 * MS
@@ -95,6 +108,8 @@ class MagproStimulator:
         self._up = False
         self._connect_at = BootUs(0)
         self._heard_bytes = False  # since the attempt to connect began
+        self._silent = True  # no byte since the port was opened
+        self._cut_short = False  # the line did not take all of a question or a trigger
         self._ask: Ask | None = None
         self._asked_at = self._status_at = BootUs(0)
         self._unanswered = 0
@@ -102,6 +117,11 @@ class MagproStimulator:
         self._stop_at: BootUs | None = None  # it is being disabled; when to say so again
         self._permit_until = BootUs(0)
         self._ready_at: BootUs | None = None  # None: not enabled by us
+        self._fault = ""  # somebody was at its panel while it was armed
+        self._waveform_told = True  # since the newest question for its status, if asked with it
+        self._unproven: list[tuple[BootUs, int]] = []
+        """Triggers behind the newest question whose answer showed the waveform as it was armed:
+        when, and of how many pulses. Few, since a status that does not come trips."""
         self._told = 0  # frames that told pulses of the shot
         self._a_per_us = 0
 
@@ -114,13 +134,20 @@ class MagproStimulator:
 
     def poll(self, now: BootUs) -> Sequence[DriverEvent]:
         data = self._line.receive(now)
+        cut_short, self._cut_short = self._cut_short, False
+        if cut_short and self._up and data is not None:
+            self._line.down(CUT_SHORT)  # what the unit makes of the part nobody knows
+            self._connect_at = now
+            self._drop()
         if data is None or self._line.is_new:
             self._drop()  # also where it was lost in a write
             self._connect_at = now
+            self._silent = True
         if data is None:
             return self._line.taken()
         if data:
             self._heard_bytes = True
+            self._silent = False
             for item in self._decoder.feed(data):
                 self._note(item, now)
             if self._up and self._decoder.skipped > self._skipped:
@@ -140,7 +167,7 @@ class MagproStimulator:
             if self._line.ear.may_speak(now):
                 self._line.ear.spoke(now)
                 self._heard_bytes = self._line.echoed = False
-                self._begin(self._unit.connect(), now)
+                self._begin(self._unit.connect(lambda: self._silent), now)
             elif why := self._line.ear.complaint(now):
                 self._line.down(why)
         shot = self._account.shot
@@ -185,7 +212,8 @@ class MagproStimulator:
         self._make_safe(now)
 
     def acknowledge(self, now: BootUs) -> None:
-        self._account.latch, self._stop_at = "", None
+        self._account.latch = self._fault = ""
+        self._stop_at = None
         status = self._unit.status
         if self._up and status is not None:
             self._account.coil_accepted(self._unit.envelope, status.coil_type)
@@ -196,7 +224,7 @@ class MagproStimulator:
         block = permit.block
         why = self._occupied()
         if not why and Shape(block.pulses_per_burst, block.interval_us) != self._unit.shape:
-            why = "it is armed for another burst"
+            why = "it is not armed for such a burst"
         if why:
             return self._account.refused(why)
         self._told = 0
@@ -208,7 +236,7 @@ class MagproStimulator:
         return self._unit.refuses(block)
 
     def probe_bad_frame(self, now: BootUs) -> None:
-        raise NotImplementedError("the self-test asks `info.checks_frames` first")
+        """Sends nothing: a malformed command may leave it deaf, as `info.checks_frames` says."""
 
     def close(self) -> None:
         self._line.close()
@@ -231,20 +259,29 @@ class MagproStimulator:
             self._talk.give_up()
             self._account.end_arming(Outcome.UNKNOWN, "stopped")
         self._ready_at = None
+        self._unit.forget()
         if not self._up and (self._talk.active or not self._line.ear.known):
+            if self._silent:  # to try ends with disabling: at once, and again and again
+                self._connect_at = min(self._connect_at, now)
             return  # to connect begins with disabling, and must not be disturbed
         if self._line.port is None or (self._stop_at is not None and now < self._stop_at):
             return
         self._stop_at = BootUs(now + STOP_AGAIN_US)
-        self._line.write(frame_of(DISABLE.message))
-        if self._up:  # else the conversation that looks for it asks
+        taken = self._line.write(DISABLE.data)  # if not, it is said again, and nothing else
+        if self._up and taken:  # else the conversation that looks for it asks
             self._send(STATUS, now)  # behind it: what it shows is after the disabling
 
     # -- conversations -----------------------------------------------------------------------
 
     def _send(self, ask: Ask, now: BootUs) -> None:
+        """With the status of an armed unit its waveform is asked: nobody knows that it tells id 09
+        unasked. Not in a conversation, which has enough to ask and reads it back itself."""
         self._ask, self._asked_at = ask, now
-        self._line.write(frame_of(ask.message))
+        data = ask.data
+        if ask is STATUS:
+            self._waveform_told = self._unit.armed is None or self._talk.active
+            data = data if self._waveform_told else WAVEFORM.data + data
+        self._cut_short |= not self._line.write(data)
 
     def _patience_us(self) -> int:
         answers = self._ask is None or self._ask.answer is not None
@@ -252,7 +289,7 @@ class MagproStimulator:
 
     def _no_answer(self, ask: Ask, now: BootUs) -> None:
         self._ask = None
-        if self._up and ask.answer is not None and ask is not FIRE:
+        if self._up and ask.answer is not None:
             self._unanswered += 1
             self._error(f"lost: no answer to {type(ask.message).__name__}", now)
             if self._unanswered >= SILENT_AFTER:
@@ -306,6 +343,9 @@ class MagproStimulator:
         self._up, self._ready_at = False, None
         self._decoder, self._skipped = Decoder(), 0
         self._ask = None
+        self._fault = ""
+        self._unit.forget()
+        self._unproven.clear()
         self._talk.give_up()
         self._account.lost()
 
@@ -316,12 +356,19 @@ class MagproStimulator:
             if self._up:
                 self._error(f"content: {item.why}", now)
             return
+        changed, pulses = self._unit.changed(item), self._unit.pulses_by(item)
         match item:
             case m.LongStatus():
                 self._unit.status = item
-                if self._ask is STATUS or self._ask is None:
+                if not self._waveform_told:  # half of the facts stay as old as before
+                    self._error("lost: no answer to GetWaveform", now)
+                elif self._ask is STATUS or self._ask is None:
                     self._status_at = self._asked_at
                 self._tell_status(now)
+            case m.WaveformStatus():
+                self._waveform_told = True
+                if self._ask is not None and not changed:
+                    self._unproven = [it for it in self._unproven if it[0] >= self._asked_at]
             case m.Amplitude(a_pct, b_pct, st):
                 self._change(now, a_pct=a_pct, b_pct=b_pct, st=st)
             case m.Coil(coil_c, coil_type, st):
@@ -329,7 +376,7 @@ class MagproStimulator:
             case m.PageStatus(page, running, st):
                 self._change(now, page=page, running=running, st=st)
             case m.Didt(a_per_us, _, st):
-                self._pulse_told(a_per_us, now)
+                self._pulse_told(a_per_us, pulses, now)
                 self._change(now, st=st)
             case m.Counters() if self._account.shot is not None and self._account.is_shooting:
                 self._count_told(self._account.shot, item, now)
@@ -339,6 +386,19 @@ class MagproStimulator:
         if ask is not None and ask.answer is type(item):
             self._ask, self._unanswered = None, 0
             self._went_on(self._talk.hear(ask, item), now)
+        if changed:
+            self._panel_used(changed, pulses, now)
+
+    def _panel_used(self, how: str, pulses: int, now: BootUs) -> None:
+        """A trigger would give something else now, and one that was sent may have: `pulses` of it.
+        Disable; what is told until somebody acknowledges trips the guard."""
+        self._fault = how
+        self._account.latch = self._account.latch or how
+        for _, counted in self._unproven:
+            self._strangers(pulses - counted, 0, now)
+        self._unproven.clear()
+        self._make_safe(now)
+        self._tell_status(now)
 
     def _change(self, now: BootUs, **told: int) -> None:
         """The unit told a part of its status, asked or not."""
@@ -361,7 +421,7 @@ class MagproStimulator:
             runs=bool(status.running),
             disarmed=not enabled,
             ready=self._ready_at is not None and now >= self._ready_at,
-            fault="no coil connected" if status.coil_type == 0 else "",
+            fault=self._fault or ("no coil connected" if status.coil_type == 0 else ""),
             mso_pct=status.a_pct,
             charge_permille=10 * status.a_pct if enabled else 0,
             coil_dc=10 * status.coil_c,
@@ -371,21 +431,28 @@ class MagproStimulator:
     # -- pulses ------------------------------------------------------------------------------
 
     def _trigger(self, shot: Shot, now: BootUs) -> None:
-        why = shot.hindrance(now, self._permit_until)
-        status = self._unit.status
-        if not why and (status is None or status.a_pct != shot.block.mso.value):
-            why = "changed: what the unit shows is not what was set"
+        why = shot.hindrance(now, self._permit_until) or self._unit.hindrance(shot.block)
         if why:
             self._account.refuse(shot, why)
             return
         self._account.triggered(shot, now, FIRE_LATENCY_US)
-        self._line.write(frame_of(FIRE.message))
+        self._unproven.append((now, shot.block.pulses))
+        self._cut_short |= not self._line.write(frame_of(FIRE))
 
-    def _pulse_told(self, a_per_us: int, now: BootUs) -> None:
-        """A trigger of ours, one more frame of the same burst, or a pulse of nobody here."""
+    def _strangers(self, pulses: int, a_per_us: int, now: BootUs) -> None:
+        """Pulses of nobody here. Of a pair the stronger one counts."""
+        status = self._unit.status
+        paired = status is not None and n.status_of(status.st).mode in n.PAIRS
+        mso_pct = max(self._shown_pct, status.b_pct if status is not None and paired else 0)
+        for _ in range(pulses):
+            self._account.stranger(now, mso_pct, a_per_us)
+
+    def _pulse_told(self, a_per_us: int, pulses: int, now: BootUs) -> None:
+        """A trigger of ours, one more frame of the same burst, or one of nobody here, of which no
+        frame but this may come: it counts with all its `pulses`."""
         shot = self._account.shot
         if shot is None or shot.sent_at is None or self._told >= shot.block.pulses:
-            self._account.stranger(now, self._shown_pct, a_per_us)
+            self._strangers(pulses, a_per_us, now)
             return
         self._told += 1
         self._a_per_us = max(a_per_us, self._a_per_us) if self._told > 1 else a_per_us
@@ -397,7 +464,8 @@ class MagproStimulator:
         """Told, and over; or not told in time: then its counter decides."""
         assert shot.sent_at is not None
         if self._told:
-            if now >= shot.end_at:
+            several = self._told < shot.block.pulses
+            if now >= shot.end_at + (FRAMES_WITHIN_US if several else 0):
                 self._end(shot, shot.block.pulses, "complete", now)
         elif now - shot.sent_at >= SEEN_WITHIN_US and self._ask is None:
             self._account.answered(shot, Outcome.UNKNOWN, "no pulse was told")

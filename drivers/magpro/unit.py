@@ -6,20 +6,26 @@ answer, or None when none came. A conversation returns why it failed; empty when
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Final, NamedTuple
 
 from drivers.contract import Envelope, PulseBlock, Shape
 from firmware_protocol.magpro import messages as m
 from firmware_protocol.magpro import names as n
+from firmware_protocol.magpro.framing import frame_of
 from firmware_protocol.quantities import MS, SECOND, PercentMso
 
 
 class Ask(NamedTuple):
     """A command, and the kind of frame that answers it; None: nobody knows of an answer."""
 
-    message: m.ToDevice
+    message: m.ToDevice | bytes
     answer: type[NamedTuple] | None
+
+    @property
+    def data(self) -> bytes:
+        """As it is written."""
+        return self.message if isinstance(self.message, bytes) else frame_of(self.message)
 
 
 Answer = m.AnyMessage | None
@@ -27,7 +33,17 @@ Talk = Generator[Ask, Answer, str]
 
 STATUS: Final = Ask(m.GetLongStatus(), m.LongStatus)
 DISABLE: Final = Ask(m.Disable(), m.Amplitude)
-FIRE: Final = Ask(m.Fire(1), m.Didt)
+WAVEFORM: Final = Ask(m.GetWaveform(), m.WaveformStatus)
+FIRE: Final = m.Fire(1)
+
+_DISABLE: Final = frame_of(m.Disable())
+UNHEARD: Final = (
+    Ask(frame_of(m.SetAmplitude(0)) + _DISABLE[:2], None),
+    Ask(_DISABLE[2:], None),
+)
+"""How a unit that cannot be heard is disabled. `disable` holds 02 twice, which sets a DuoMAG to
+2 %; with a pause between the two it does not. Should a real MagPro not bear the pause, which nobody
+knows, it has come to 0 % before."""
 COUNTERS: Final = Ask(m.GetCounters(), m.Counters)
 
 MUTE: Final = (
@@ -37,6 +53,12 @@ MODELS: Final = {
     "magpro-r30": (n.Model.R30, n.Model.R30_OPTION, n.Model.R30_OPTION_MONO),
     "magpro-x100": (n.Model.X100, n.Model.X100_OPTION),
 }
+SHOWS_ST: Final = (
+    m.ShortStatus, m.Amplitude, m.Didt, m.Coil, m.LongStatus, m.OriginalAmplitude,
+    m.AmplitudeFactor, m.PageStatus,
+)  # fmt: skip
+"""Frames with the status byte, which shows mode and waveform."""
+
 _BURST_INDEX: Final = {pulses: index for index, pulses in enumerate(n.PULSES_OF_INDEX)}
 R30_RECHARGE_US_PER_PCT: Final = 500
 """No figure is public: at full output as slow as 20 Hz, below that as fast as the unit allows."""
@@ -51,17 +73,78 @@ class Unit:
         self.model = n.Model.R30
         self.serial = 0
         self.status: m.LongStatus | None = None
-        self.shape: Shape | None = None  # of a trigger, as the unit showed it
+        self.shape: Shape | None = None  # of a trigger, as the unit showed it; None: not armed
+        self.armed: m.WaveformStatus | None = None  # what it showed then
         self.stimuli = 0  # its counter, as last read
+
+    # -- what people set at its panel --------------------------------------------------------
+
+    def forget(self) -> None:
+        """It is no longer armed by us: nothing that it shows is compared with anything."""
+        self.shape = self.armed = None
+
+    def changed(self, shown: m.AnyMessage) -> str:
+        """What a frame shows otherwise than arming read it back; empty when nothing.
+
+        Armed is always Standard, where B does nothing: a B that counts is another mode.
+        """
+        armed = self.armed
+        if armed is None:
+            return ""
+        if isinstance(shown, m.WaveformStatus):
+            return "" if shown == armed else f"its panel: {shown} was set, {armed} was armed"
+        if not isinstance(shown, SHOWS_ST):
+            return ""
+        st = n.status_of(shown.st)
+        if (st.mode, st.waveform) == (armed.mode, armed.waveform):
+            return ""
+        return (
+            f"its panel: mode {n.Mode(st.mode).name} and waveform {n.Waveform(st.waveform).name} "
+            f"were set, {n.Mode(armed.mode).name} and {n.Waveform(armed.waveform).name} were armed"
+        )
+
+    def pulses_by(self, shown: m.AnyMessage) -> int:
+        """Pulses of one trigger by what a frame shows, at most."""
+        armed = self.armed
+        index = armed.burst_index if armed is not None else None
+        if isinstance(shown, m.WaveformStatus):
+            mode, waveform, index = shown.mode, shown.waveform, shown.burst_index
+        elif isinstance(shown, SHOWS_ST):
+            mode, waveform, _, _ = n.status_of(shown.st)
+            if armed is not None and armed.waveform != waveform:
+                index = None  # of another waveform it may be another one
+        else:
+            return 1
+        if mode in n.PAIRS:
+            return 2
+        if waveform != n.Waveform.BIPHASIC_BURST:
+            return 2 if isinstance(shown, m.Didt) and shown.b_per_us else 1
+        known = index is not None and index < len(n.PULSES_OF_INDEX)
+        return n.PULSES_OF_INDEX[index] if known and index is not None else max(n.PULSES_OF_INDEX)
+
+    def hindrance(self, block: PulseBlock) -> str:
+        """Why what it shows forbids this trigger; empty when it does not."""
+        status = self.status
+        if (
+            status is not None
+            and status.a_pct == block.mso.value
+            and self.shape == Shape(block.pulses_per_burst, block.interval_us)
+            and not self.changed(status)
+        ):
+            return ""
+        return "changed: what the unit shows is not what was set"
 
     # -- conversations -----------------------------------------------------------------------
 
-    def connect(self) -> Talk:
-        """See what it is, and disable it.
+    def connect(self, is_silent: Callable[[], bool]) -> Talk:
+        """See what it is, and disable it. `is_silent`: no byte has come since the port was opened.
 
-        In this order: `disable` holds the same byte twice, which sets a DuoMAG to 2 %.
+        In this order: `disable` holds the same byte twice, which sets a DuoMAG to 2 %. That one
+        streams: where nothing comes at all may be a MagPro that cannot be heard, and carries on.
         """
         if (yield STATUS) is None and (yield STATUS) is None:
+            if is_silent():
+                yield from UNHEARD
             return MUTE
         yield DISABLE  # answered in ways that nobody has published: the status tells
         status = yield STATUS
@@ -79,6 +162,7 @@ class Unit:
 
     def arm(self, mso: PercentMso, shape: Shape) -> Talk:
         """Waveform, amplitude, both read back; then enable."""
+        self.forget()
         failed = yield from self._set_shape(shape)
         if failed:
             return failed
@@ -99,7 +183,7 @@ class Unit:
         return ""
 
     def _set_shape(self, shape: Shape) -> Talk:
-        shown = yield Ask(m.GetWaveform(), m.WaveformStatus)
+        shown = yield WAVEFORM
         if not isinstance(shown, m.WaveformStatus):
             return "no-answer: nothing came back to the question for the waveform"
         burst = shape.pulses > 1
@@ -117,7 +201,7 @@ class Unit:
             ),
             None,
         )
-        shown = yield Ask(m.GetWaveform(), m.WaveformStatus)
+        shown = yield WAVEFORM
         if not isinstance(shown, m.WaveformStatus):
             return "no-answer: nothing came back to the question for the waveform"
         good = shown.mode == n.Mode.STANDARD and shown.waveform == wave
@@ -132,7 +216,7 @@ class Unit:
             )
         if not good:
             return "refused: the unit does not show the waveform that was set"
-        self.shape = shape
+        self.shape, self.armed = shape, shown
         return ""
 
     # -- what it can -------------------------------------------------------------------------

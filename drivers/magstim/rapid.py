@@ -34,6 +34,7 @@ RAPID_OPTIONS: Final[OptionTable] = {
     "unlock": Option(
         "code of the unit, which firmware 9 and later asks for",
         pattern="[!-?A-~]{4}-[!-?A-~]{8}-[!-?A-~]{2}",
+        form="xxxx-xxxxxxxx-xx, without an @",
         secret=True,
     ),
     "supply": Option("mains, V", 115, choices=tuple(Supply)),

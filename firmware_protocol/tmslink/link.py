@@ -91,7 +91,7 @@ class Link:
         self.session = 0  # 0: none
         self._seed = SEED
         self._sent = 0
-        self._received = [0, 0]  # newest number of each pipe; the same one twice where one is all
+        self._received = [0, 0]  # newest number of each of two pipes
         self._passed = 0  # up to this number nothing is awaited any more
         self._early: set[int] = set()  # numbers above it that are not missing
         self._nonce: int | None = None
@@ -205,12 +205,13 @@ class Link:
 
     def _lost(self, sequence: int, pipe: int) -> int:
         """Take the number of a frame; how many numbers will never come, as is clear only now."""
+        if not self._two_pipes:
+            lost, self._passed = sequence - self._passed - 1, sequence
+            return lost
         if pipe and not self._received[pipe]:  # what overtook IDENTITY was not understood
             self._early.update(range(max(self._passed, sequence - OVERTAKEN_MAX) + 1, sequence))
         self._early.add(sequence)
         self._received[pipe] = sequence
-        if not self._two_pipes:
-            self._received[1] = sequence
         passed = max(min(self._received), max(self._received) - OVERTAKEN_MAX)
         came = {number for number in self._early if number <= passed}
         lost = passed - self._passed - len(came)

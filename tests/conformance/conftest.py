@@ -82,6 +82,7 @@ class Bench:
         self.port = Port(self.device, self.to_device, self.to_host, self.clock, START)
         self.heard: list[tuple[BootUs, Any]] = []  # when, event
         self.permit_for_us = PERMIT_US  # from each beat
+        self.with_strangers = False  # people let pulses go: those of nobody here count as well
         self.next_beat = START
         self.beaten_at = START
         self.asked: list[tuple[int, Ticket, Permit | None]] = []  # life, ticket; None: arming
@@ -321,6 +322,8 @@ class Bench:
             asked = [(ticket, permit) for life, ticket, permit in self.asked if life == number]
             _in_order(events)
             counted += _counted(events, asked)
+            if self.with_strangers:
+                counted += sum(isinstance(it, PulseSeen) and not it.block_id for it in events)
         left = len(self.pulses_at())
         assert left <= counted, f"{left} pulses left, {counted} count as delivered"
 
@@ -437,15 +440,19 @@ class MakeBench:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test of drivers runs on each row; with `block` on each block that the row takes; with
-    `seed` on as many seeds as its marker says, on fewer where lines are slow."""
+    """A test of drivers runs on each row, or `only` on those that it names; with `block` on each
+    block that the row takes; with `seed` on as many seeds as its marker says, on fewer where lines
+    are slow."""
     if "bench" not in metafunc.fixturenames:
         return
     marker = metafunc.definition.get_closest_marker("seeds")
+    only = metafunc.definition.get_closest_marker("only")
     names = ["bench"]
     names += [name for name in ("block", "seed") if name in metafunc.fixturenames]
     cases: list[Any] = []
     for row in DRIVERS:
+        if only is not None and row.name not in only.args:
+            continue
         blocks: Iterable[str | None] = taken(row) if "block" in names else (None,)
         most = 1 if marker is None else max(1, marker.args[0] * row.seeds_pct // 100)
         for block in blocks:

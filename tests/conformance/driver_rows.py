@@ -186,7 +186,6 @@ _DUOMAG = Row(
         "noise": NO_CHECKSUM,
         "lost": "nothing is asked: a record that does not come is missed by nobody",
         "strange": "its records do not say what it is",
-        "asked": "it is never asked: a record is as old as the line makes it",
         "cut": ONE_PULSE,
     },
 )

@@ -42,6 +42,36 @@ def test_the_knob_is_told_and_moves_what_leaves() -> None:
     assert host.truth("pulse")[0]["mso"] == 57.0
 
 
+BURST_DMS = n.IPI_OF_INDEX_BURST_DMS.index
+PAIR_DMS = n.IPI_OF_INDEX_PAIR_DMS.index
+TURNED: dict[str, tuple[int, m.WaveformStatus, list[float]]] = {
+    "panel_mode": (3, m.WaveformStatus(3, 3, 0, 1, 3, PAIR_DMS(100), 0), [50.0, 100.0]),
+    "panel_waveform": (3, m.WaveformStatus(3, 0, 0, 3, 3, BURST_DMS(100), 80), [50.0, 50.0]),
+    "panel_interval": (50, m.WaveformStatus(3, 0, 0, 1, 3, BURST_DMS(50), 80), [50.0]),
+}
+
+
+@pytest.mark.parametrize("kind", TURNED)
+@pytest.mark.parametrize("frames", ["none", "state"])
+def test_what_is_set_at_the_panel_acts_and_is_told_where_it_tells_it(
+    kind: str, frames: str
+) -> None:
+    value, shown, left = TURNED[kind]
+    host, told = struck(soon(kind, value), option="option", panel_frames=frames)
+    assert [item for item in told if isinstance(item, m.WaveformStatus)] == (
+        [shown] if frames == "state" else []
+    )
+    assert host.one(m.GetWaveform()) == shown
+    host.give(frame_of(m.Fire()), SECOND)
+    assert [line["mso"] for line in host.truth("pulse")] == left
+
+
+def test_a_mode_that_the_unit_does_not_have_cannot_be_set_at_its_panel() -> None:
+    host, told = struck(soon("panel_mode"))
+    assert told == []
+    assert host.device.faults.counts["panel_mode"] == 0
+
+
 def test_the_enable_button_is_told() -> None:
     host, told = struck(soon("disarms_itself"))
     assert told == [m.Amplitude(50, 0, 0x24)]
@@ -363,7 +393,8 @@ def test_a_firmware_can_lack_each_command() -> None:
 def test_every_fault_can_happen(kind: str) -> None:
     """Each is counted in a unit that works, with a cooled coil."""
     cooled = kind == "cooling_failure"
-    host = Host(Rule(kind, at_us=2 * SECOND), page=2, coil_type=60, cooled=int(cooled)).armed(20)
+    more = {"page": 2, "coil_type": 60, "cooled": int(cooled), "option": "option"}
+    host = Host(Rule(kind, at_us=2 * SECOND), **more).armed(20)
     host.ask(m.SetTrain(100, 20, 1, 10))
     host.ask(m.Start(), SECOND)
     for _ in range(20):

@@ -62,7 +62,7 @@ def test_every_driver_of_today_is_told_to_be_experimental() -> None:
 
 
 TABLE = {
-    "unlock": Option("the unit's code", pattern="[a-z]{4}", secret=True),
+    "unlock": Option("the unit's code", pattern="[a-z]{4}", form="xxxx", secret=True),
     "supply": Option("mains, V", 115, choices=(115, 240)),
 }
 
@@ -73,7 +73,10 @@ TABLE = {
         ({"unlock": "abcd", "supply": 240}, [("ok", 0, "all that the driver asks for")]),
         ({"unlock": "abcd"}, [("note", 0, "presumed: supply = 115 (mains, V)")]),
         ({"supply": 240}, [("warn", 0, "device.options.unlock is not given: the unit's code")]),
-        ({"unlock": "ABCD"}, [("wrong", 1, "device.options.unlock is not a text like")]),
+        (
+            {"unlock": "ABCD"},
+            [("wrong", 1, "device.options.unlock is not a text of the form xxxx")],
+        ),
         ({"volt": 1}, [("wrong", 1, "device.options.volt is unknown")]),
         ({"supply": 200}, [("wrong", 1, "device.options.supply is not 115 or 240")]),
     ],

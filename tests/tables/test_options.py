@@ -9,7 +9,9 @@ from tmsctl.guard.settings import SettingsError, read
 
 TABLE = {
     "supply": Option("V", 240, 100, 240),
-    "unlock": Option("code", None, pattern="[0-9]{4}-[0-9a-f]{8}-[0-9a-f]{2}"),
+    "unlock": Option(
+        "code", None, pattern="[0-9]{4}-[0-9a-f]{8}-[0-9a-f]{2}", form="0000-xxxxxxxx-xx"
+    ),
 }
 
 

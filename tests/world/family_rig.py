@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 from firmware_protocol.quantities import MS, SECOND, BootUs
 from sim_device.faults import Rule
 from sim_device.world import Wire
-from tests.families import BISTIM, DUOMAG, M200, RAPID, X100, Family
+from tests.families import BISTIM, DUOMAG, M200, RAPID, X100, X100_OPTION, Family
 from tests.world.rig import START, Rig, Service, compiled
 from tmsctl.ipc import messages as ipc
 from tmsctl.safety.machine import Idle, Safe
@@ -40,7 +40,7 @@ class Case(NamedTuple):
 CASES: Final = (
     Case(M200, "sp02-6", 1, 0),
     Case(RAPID, "hf10-s10", 10, 900 * MS),
-    Case(X100, "hf10-s10", 1, 0),
+    Case(X100_OPTION, "hf10-s10", 1, 0),
     Case(X100, "itbs90", 3, 40 * MS),
     Case(DUOMAG, "sp02-6", 1, 0),
     Case(BISTIM, "sp02-6", 1, 0),

@@ -29,6 +29,10 @@ HOT_DC: Final = 300
 LETTERS: Final = {"magstim": b"@EJQFxB", "magpro": bytes(range(1, 12)), "duomag": b"\0\x28\x79"}
 """Commands that firmware may lack."""
 
+PANEL: Final = {
+    "panel_mode": (1, 3, 3), "panel_waveform": (0, 2, 3, 3), "panel_interval": (50, 100, 300),
+}  # fmt: skip
+
 
 @dataclass
 class Told:
@@ -107,6 +111,8 @@ class Storm:
     def _value(self, kind: str) -> int | None:
         if kind in ("intensity_bias", "hidden_bias", "panel_setting"):
             return self.rng.choice((-20, 12, 15, 30))
+        if kind in PANEL:
+            return self.rng.choice(PANEL[kind])
         if kind == "lacks_command":
             return self.rng.choice(LETTERS[self.rig.family.info.name.partition("-")[0]])
         return None
@@ -127,7 +133,7 @@ class Storm:
     # -- the host ------------------------------------------------------------------------------
 
     def stall(self) -> None:
-        for_us = self.rng.choice((8, 20, 60, 300, 1_500)) * MS
+        for_us = self.rng.randrange(self.rng.choice((25, 250, 1_500)) * MS)  # of any length
         self.note("guard-stall", for_us)
         self.rig.stall(for_us)
 

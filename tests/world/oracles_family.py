@@ -39,6 +39,10 @@ DELAYS: Final = (
     "rx_late", "rx_jitter", "rx_merge", "rx_split", "rx_reorder", "rx_replay", "rx_revolving",
     "rx_drop_byte", "clock_drift_ppm",
 )  # fmt: skip
+PANEL: Final = ("panel_mode", "panel_waveform", "panel_interval")
+"""Somebody sets what one trigger gives. What is triggered before it is told is another pulse, whose
+count tests/conformance/test_driver_panels.py judges."""
+
 BIASES: Final = ("intensity_bias", "hidden_bias", "intensity_drift")
 PULSE_US: Final = 30 * MS
 """From the first byte of the command to the pulse: 3 ms on the wire and up to 15 ms in the unit."""
@@ -78,6 +82,7 @@ def commanded(e: FamilyEvidence) -> list[tuple[Line, int]]:
         number = bisect_right(at_us, line["at_us"]) - 1
         late = number < 0 or line["at_us"] > at_us[number] + PULSE_US + e["burst_us"]
         strange = late and hit(e, line["at_us"], REPEATS + DELAYS, SECOND)
+        strange = strange or hit(e, line["at_us"], PANEL, KNOB_US)
         found.append((line, -1 if strange else number))
     return found
 
@@ -89,7 +94,7 @@ def strength(e: FamilyEvidence) -> list[str]:
         real, most = 100 * math.sqrt(line["energy_j"] / FULL_J), float(e["mso"])
         for hazard in hit(e, line["at_us"], ("panel_setting",), KNOB_US):
             most += max(0, hazard["value"])
-        if hit(e, line["at_us"], BIASES, KNOB_US):
+        if hit(e, line["at_us"], BIASES + PANEL, KNOB_US):
             continue  # what it does to a pulse is its own
         if real > most + 1:
             found.append(f"{real:.2f} %MSO at {clock(line['at_us'])}, prescribed {e['mso']}")

@@ -10,13 +10,14 @@ import pytest
 from drivers.account import Account
 from drivers.contract import Permit, Ticket
 from drivers.duomag.driver import DuomagStimulator
-from drivers.magpro.driver import FIRE, MagproStimulator
+from drivers.magpro.driver import MagproStimulator
+from drivers.magpro.unit import FIRE
 from drivers.magstim.driver import MagstimStimulator
 from firmware_protocol.magpro.framing import frame_of
 from firmware_protocol.quantities import MS, SECOND
 from sim_device.faults import Rule
 from sim_device.physics import stored_energy_j
-from tests.world.family_rig import CASES, Case, FamilyRig
+from tests.world.family_rig import CASES, TRIGGER, Case, FamilyRig
 from tests.world.family_story import Storm, evidence_of, tell_family
 from tests.world.odometer import TOTAL
 from tests.world.oracles_family import FAMILY_ORACLES, judge_family
@@ -25,7 +26,7 @@ from tests.world.rig import START
 M200_CASE, RAPID_CASE, X100_CASE, BURST_CASE, DUOMAG_CASE, BISTIM_CASE = CASES
 
 
-@pytest.mark.parametrize("seed", range(50))
+@pytest.mark.parametrize("seed", range(36))
 def test_no_story_of_a_family_breaks_a_rule_and_every_story_ends_well(seed: int) -> None:
     told = tell_family(seed)
     assert not told.wrong, told.story()
@@ -104,6 +105,34 @@ def test_a_duomag_that_lost_its_settings_fires_nothing_that_nobody_could_see() -
     assert rig.service.counted >= len(rig.pulses)
 
 
+@pytest.mark.parametrize(
+    ("case", "kind", "value"),
+    [(X100_CASE, "panel_mode", 3), (X100_CASE, "panel_waveform", 3),
+     (BURST_CASE, "panel_interval", 100), (BURST_CASE, "panel_waveform", 1)],
+    ids=lambda it: it.name if isinstance(it, Case) else it,
+)  # fmt: skip
+def test_what_is_set_at_the_panel_in_mid_session_ends_it_and_counts(
+    case: Case, kind: str, value: int
+) -> None:
+    """A defect once: 30 pulses left at up to 100 %MSO, 21 were counted, and the session went on."""
+    for wait_ms in (0, 37, 90):
+        rig = began(case)
+        rig.run(wait_ms * MS)
+        at = rig.now
+        rig.firmware.faults.add_from_now(Rule(kind, value, times=1), rig.clock.device(at))
+        rig.run(SECOND)
+        assert rig.is_safe
+        assert "device-fault" in rig.service.codes()
+        assert not rig.armed()
+        assert max(rig.writes(TRIGGER)) < at + 250 * MS
+        status = rig.guard.device.status
+        assert status is not None
+        assert status.pulse_count >= len(rig.pulses)
+        before = len(rig.pulses)
+        rig.acknowledges = True
+        rig.run_until(lambda: len(rig.pulses) > before, 12 * SECOND)  # noqa: B023
+
+
 # -- the judges themselves -------------------------------------------------------------------
 
 
@@ -119,7 +148,7 @@ def twice(monkeypatch: pytest.MonkeyPatch) -> FamilyRig:
 
     def trigger(self: MagproStimulator, *args: Any) -> None:
         right(self, *args)
-        self._line.write(frame_of(FIRE.message))
+        self._line.write(frame_of(FIRE))
 
     monkeypatch.setattr(MagproStimulator, "_trigger", trigger)
     rig = began(X100_CASE)

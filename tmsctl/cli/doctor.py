@@ -280,7 +280,8 @@ def _place(path: Path, guard_pid: int | None) -> Iterator[Finding]:
         device = load_config(path).device
     except ConfigError as error:
         for sentence in error.sentences:
-            yield Finding("config", "wrong", sentence.rstrip("."), "Mend it.", EXIT_USAGE)
+            step = "Mend it." if path.exists() else "Name the configuration with --config FILE."
+            yield Finding("config", "wrong", sentence.rstrip("."), step, EXIT_USAGE)
         return
     yield Finding("config", "ok", f"{path} can be used")
     row = _row(device.driver)

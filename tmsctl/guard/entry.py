@@ -118,7 +118,7 @@ def _safe_off(settings: Settings) -> int:
     """Open the port once, send STOP, and close it. A port in use has an owner who does it.
 
     It is not known who is on the port: STOP of one family can be an intensity of another. So the
-    driver connects, which disarms, before it is told to stop.
+    driver connects, which disarms also what cannot be heard, before it is told to stop.
     """
     driver = _driver(settings, lambda transport: transport)
     now = realtime.now()

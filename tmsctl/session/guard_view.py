@@ -70,11 +70,11 @@ class GuardView:
         """The newest snapshot, with a device; or RefusedError."""
         snapshot = self.present(now_us)
         if not snapshot.connected:
+            why, _, step = snapshot.link.partition("; ")
+            sentence = f"No stimulator answers: {why or 'the guard has not said why'}."
+            step = step or "see its power and cable, and [device] in the configuration"
             raise RefusedError(
-                Exit.DEVICE,
-                "device-unreachable",
-                f"No stimulator answers: {snapshot.link or 'the guard has not said why'}.",
-                "Check that it is switched on and plugged in, and [device] in the configuration.",
+                Exit.DEVICE, "device-unreachable", sentence, f"{step[0].upper()}{step[1:]}."
             )
         return snapshot
 
