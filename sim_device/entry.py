@@ -59,7 +59,10 @@ MODELS: Final[dict[str, Model]] = {
         make_200, Magstim200Settings, MAGSTIM_KINDS, "is a Magstim 200²: single pulses"
     ),
     "magstim-bistim": Model(
-        make_bistim, BistimSettings, MAGSTIM_KINDS, "is a Magstim BiStim²: pairs of pulses"
+        make_bistim,
+        BistimSettings,
+        MAGSTIM_KINDS | {"panel_gap"},
+        "is a Magstim BiStim²: pairs of pulses",
     ),
     "magstim-rapid": Model(
         make_rapid, RapidSettings, MAGSTIM_KINDS, "is a Magstim Rapid² or Super Rapid²: trains"

@@ -23,7 +23,9 @@ from sim_device.tmslink_session import Heard, Session
 from sim_device.tmslink_wire import Inbound, Line, seed_of
 from sim_device.wire_faults import Tmslink, Way
 
-_LACKS: Final = {"external_trigger", "panel_mode", "panel_waveform", "panel_interval"}
+_LACKS: Final = {
+    "external_trigger", "panel_gap", "panel_mode", "panel_waveform", "panel_interval",
+}  # fmt: skip
 """It has neither such an input nor such settings."""
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sim_device.entry import MODELS
 from sim_device.fault_kinds import KINDS
 from sim_device.fault_rules import load_rules
 from sim_device.faults import Rule
@@ -94,3 +96,10 @@ def test_settings_are_taken_within_their_range_and_refused_outside() -> None:
 def test_a_wrong_rule_cannot_be_made(wrong: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         Rule(**wrong)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_what_can_be_asked_for_is_what_can_happen_to_the_model(model: str) -> None:
+    row = MODELS[model]
+    made = row.make(parse_settings([], row.settings), random.Random(0), lambda _line: None, [])
+    assert made.kinds == row.kinds
