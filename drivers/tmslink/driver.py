@@ -308,9 +308,8 @@ class TmslinkStimulator:
                         complete=event.cause == wire.Cause.COMPLETE,
                     )
                 )
-            case BadFrame(why):
-                if self._up:
-                    self._events.append(LinkError(why))
+            case BadFrame(why) if self._up:
+                self._events.append(LinkError(why))
             case wire.Identity():
                 self._identify(event, now)
             case wire.Limits():
