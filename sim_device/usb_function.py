@@ -280,7 +280,7 @@ class UsbFunction:
             if not pipe.address & IN:
                 self._serve(pipe)
         output = self.device.take_output()
-        if output and self.configured:
+        if output:
             self.role.hear(output, self.now)
         for pipe in self._pipes.values():
             if pipe.address & IN:

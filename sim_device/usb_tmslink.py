@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from firmware_protocol.table import spec_of
-from firmware_protocol.tmslink.messages import STOP_BYTES, Fault, Status
+from firmware_protocol.tmslink.messages import DELIMITER, STOP_BYTES, Fault, Status
 from sim_device.tmslink_firmware import Firmware
 from sim_device.usb_descriptors import PACKET_MAX, Description, Endpoint, Transfer
 from sim_device.usb_function import Setup, UsbFunction
@@ -81,7 +81,8 @@ class TmslinkRole:
             return None
         asked = (setup.request_type, setup.request)
         if asked == (TO_INTERFACE, STOP) and not setup.length:
-            self._hand_over(STOP_BYTES, now_us)
+            # Its run ends here: the next request is a STOP again, whatever comes in between.
+            self._hand_over(STOP_BYTES + DELIMITER, now_us)
             return b""
         return self._identity() if asked == (FROM_INTERFACE, IDENTITY) else None
 

@@ -27,7 +27,7 @@ from firmware_protocol.tmslink import messages as m
 from firmware_protocol.tmslink.framing import frame
 from sim_device.faults import Rule
 from sim_device.usb_descriptors import PACKET_MAX
-from sim_device.usb_function import UsbFunction
+from sim_device.usb_function import Completion, UsbFunction
 from sim_device.usb_tmslink import (
     BULK_IN,
     BULK_OUT,
@@ -40,6 +40,7 @@ from sim_device.usb_tmslink import (
     TmslinkRole,
     cut,
 )
+from sim_device.wire_faults import BANNER
 
 GONE = -errno.ESHUTDOWN
 
@@ -187,6 +188,16 @@ def test_stop_stops_an_armed_device() -> None:
     assert host.state is m.State.LATCHED
     host.listen()
     assert host.all(m.Status)[-1][1].cause == m.Cause.HOST_STOP
+
+
+def test_every_stop_request_is_a_stop_and_the_next_frame_is_read() -> None:
+    host = TmslinkHost()
+    host.configure()
+    assert [host.ask(STOP).status for _ in range(3)] == [OK] * 3
+    assert len(host.truth("stop")) == 3
+    host.hello()
+    assert host.state is m.State.IDLE
+    assert host.link.session
 
 
 @pytest.mark.parametrize(
@@ -414,7 +425,8 @@ def test_what_nobody_reads_is_lost_whole_in_bulk_and_the_oldest_of_interrupts() 
         ear.role.hear(b"\1" * 100, 0)
     ear.role.hear(b"\2", 0)
     got = [ear.host.read(BULK_IN) for _ in range(room // 2 + 1)]
-    assert [read.status for read in got] == [OK] * (room // 2) + [None]
+    assert [read.data for read in got[:-1]] == [b"\1" * 100] * (room // 2)
+    assert got[-1].status is None
     for number in range(QUEUE_MAX[INTERRUPT_IN] + 3):
         ear.role.hear(status.replace(b"x", bytes((65 + number,))), 0)
     got = [ear.host.read(INTERRUPT_IN, 64) for _ in range(QUEUE_MAX[INTERRUPT_IN] + 1)]
@@ -429,6 +441,68 @@ def test_noise_that_is_no_frame_goes_by_bulk() -> None:
     ear.host.wait(1)
     assert ear.host.read(INTERRUPT_IN, 64).status is None
     assert ear.host.read(BULK_IN).data == b"U-Boot"
+
+
+@pytest.mark.parametrize("size", [0, 1, 64, 65, 128])
+@pytest.mark.parametrize("zero", [False, True])
+def test_an_empty_packet_follows_only_where_it_must(
+    size: int, zero: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ear, packets = Ear(), []
+    monkeypatch.setattr(ear.role, "take", lambda packet, _: packets.append(packet) is None)
+    ear.host.out(BULK_OUT, b"x" * size, ends_with_zero=zero)
+    wanted = [min(64, size - at) for at in range(0, size, 64)]
+    if size == 0 or (zero and size % 64 == 0):
+        wanted.append(0)
+    assert [len(packet) for packet in packets] == wanted
+
+
+def test_what_the_device_says_to_nobody_is_not_kept() -> None:
+    host = TmslinkHost(Rule("banner", at_us=1_000), Rule("banner", at_us=3_000))
+    host.wait(2_000)
+    host.configure()
+    read = host.read(BULK_IN)
+    assert read.status is None
+    host.wait(2_000)
+    assert read.data == BANNER
+
+
+@pytest.mark.parametrize("how", ["configure", "lose_host", "unplug"])
+def test_a_halt_ends_with_whoever_made_it(how: str) -> None:
+    host = TmslinkHost()
+    host.configure()
+    host.ask((0x02, 3), 0, BULK_OUT)
+    if how == "configure":
+        host.configure()
+    elif how == "lose_host":
+        host.function.lose_host()
+    else:
+        host.function.faults.add(Rule("disconnect", 1, at_us=0))
+        host.wait(1_000)
+        host.wait(1_000)
+    assert host.ask((0x82, 0), 0, BULK_OUT, length=2).data == b"\0\0"
+
+
+def test_who_submits_the_next_transfer_from_the_end_of_one_is_served_at_once_and_for_ever() -> None:
+    ear, ended = Ear(), []
+
+    def again(completion: Completion) -> None:
+        ended.append(completion)
+        if len(ended) < 5_000:
+            ear.function.submit(len(ended), BULK_OUT, b"x", again)
+
+    ear.function.submit("first", BULK_OUT, b"x", again)
+    assert len(ended) == len(ear.heard) == 5_000
+
+    read: list[Completion] = []
+
+    def answer(completion: Completion) -> None:
+        read.append(completion)
+        ear.function.submit("answer", BULK_OUT, b"heard", again)
+
+    ear.role.hear(b"\1", 0)
+    ear.function.submit("read", BULK_IN, 64, answer)
+    assert (read[0].data, ear.heard[-1]) == (b"\1", b"heard")
 
 
 def test_a_transfer_can_be_taken_back_while_it_waits_and_not_afterwards() -> None:

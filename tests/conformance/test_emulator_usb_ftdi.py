@@ -97,6 +97,12 @@ def test_a_divisor_is_read_as_the_chip_does(value: int, index: int, baud: int) -
     assert baud_of(value, index) == baud
 
 
+def test_three_percent_of_another_baud_rate_are_understood_and_no_more() -> None:
+    line = Format(10_000)
+    near = [line.understands(Format(baud)) for baud in (9_699, 9_700, 10_300, 10_301)]
+    assert near == [False, True, True, False]
+
+
 def test_each_code_of_the_fraction_has_its_own_eighth() -> None:
     assert sorted(EIGHTHS) == list(range(8))
 
@@ -174,9 +180,11 @@ def test_a_full_packet_does_not_wait() -> None:
 def test_what_nobody_takes_is_lost_and_the_line_status_says_so() -> None:
     adapter = Adapter()
     adapter.arrive(b"a" * BUFFER_MAX)
-    adapter.arrive(b"b")
+    assert adapter.read(BULK_IN, 64).data[:3] == STATUS + b"a"  # all found room
+    adapter.arrive(b"b" * 63)
     assert adapter.read(BULK_IN, 64).data[:3] == b"\x31\x62a"
     assert adapter.read(BULK_IN, 64).data[:3] == STATUS + b"a"
+    adapter.arrive(b"c" * BUFFER_MAX)
     assert adapter.ask(RESET, 1).status == OK  # purge
     adapter.wait(LATENCY_MS * MS)
     assert adapter.read(BULK_IN, 64).data == STATUS
