@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import in_process, paced, processes
+from benchmarks import in_process, paced, processes, usb
 from benchmarks.figures import Figure
 
 MEASURES: tuple[Callable[[Path], list[Figure]], ...] = (
@@ -28,6 +28,9 @@ MEASURES: tuple[Callable[[Path], list[Figure]], ...] = (
     processes.stop_latency,
     processes.start_times,
     paced.host_paced,
+    usb.round_trip,
+    usb.stop_past_bulk,
+    usb.opening_and_idling,
 )
 
 

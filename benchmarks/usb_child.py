@@ -1,4 +1,4 @@
-"""The far end of the USB figures, as a process of its own: `python -m benchmarks.usb_child KIND PATH`.
+"""The far end of the USB figures, a process of its own: `python -m benchmarks.usb_child KIND PATH`.
 
 KIND `socket` sends back as many bytes as USB/IP would, and looks at none; `usbip` is the smallest
 USB/IP server that echoes bulk OUT on bulk IN and notes when STOP comes.
@@ -73,7 +73,7 @@ def usbip(line: Line) -> None:
         return
     line.take(32)
     line.line.sendall(struct.pack("!HHI", 0x111, 3, 0) + _RECORD)
-    waiting: dict[int, deque[int]] = {2: deque(), 3: deque()}
+    waiting: dict[int, dict[int, int]] = {2: {}, 3: {}}  # transfers IN: their sizes
     ready: deque[bytes] = deque()
     while True:
         command, number, _, incoming, endpoint, flags, size, _, _, _, setup = _COMMAND.unpack(
@@ -81,22 +81,23 @@ def usbip(line: Line) -> None:
         )
         data = line.take(size) if command == 1 and not incoming else b""
         if command == 2:
-            hit = any(flags in numbers for numbers in waiting.values())
-            for numbers in waiting.values():
-                if flags in numbers:
-                    numbers.remove(flags)
+            hit = sum(pipe.pop(flags, None) is not None for pipe in waiting.values())
             line.line.sendall(_REPLY.pack(4, number, 0, 0, 0, -104 if hit else 0, 0, 0, 0, 0))
         elif endpoint == 0:
-            answer = _control(setup)[:size] if incoming else b""
+            answer = _control(setup)[:size]
             line.line.sendall(_REPLY.pack(3, number, 0, 0, 0, 0, len(answer), 0, 0, 0) + answer)
         elif incoming:
-            waiting[endpoint].append(number)
+            waiting[endpoint][number] = size
         else:
             ready.append(data)
             line.line.sendall(_REPLY.pack(3, number, 0, 0, 0, 0, len(data), 0, 0, 0))
         while ready and waiting[2]:
+            number, size = next(iter(waiting[2].items()))
+            del waiting[2][number]
             said = ready.popleft()
-            number = waiting[2].popleft()
+            if len(said) > size:
+                ready.appendleft(said[size:])
+                said = said[:size]
             line.line.sendall(_REPLY.pack(3, number, 0, 0, 0, 0, len(said), 0, 0, 0) + said)
 
 

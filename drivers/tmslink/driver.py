@@ -75,9 +75,7 @@ class TmslinkStimulator:
         self, open_port: Callable[[], Transport], site: Envelope, *, two_pipes: bool = False
     ) -> None:
         """`site`: limits of this installation; the device is told to keep to them as well.
-
-        `open_port`: OSError with the cause; BlockingIOError when it is being opened, and wants to
-        be asked again. `two_pipes`: the transport is USB, see `Link`.
+        `open_port`: OSError with the cause; BlockingIOError: ask again. `two_pipes`: see `Link`.
         """
         self._open_port = open_port
         self._site = site
@@ -163,7 +161,7 @@ class TmslinkStimulator:
     def stop(self, now: BootUs) -> None:
         if self._port is None:
             return
-        self._port.stop()  # a way of its own, such as a USB request, is meant for tmslink alone
+        self._port.stop()  # such as a USB request, which no other device would take
         if not self._ear.may_speak(now):
             return  # who is there is not known yet; a tmslink device without a beat disarms itself
         self._write(wire.STOP_BYTES + self._link.tell(wire.Stop()))

@@ -2,7 +2,8 @@
 
 Threads, and not asynchronous transfers: pyusb has none, and libusb's own would be a second binding
 of ours, with callbacks from C. What the threads cost was measured, `benchmarks/usb.py` does it
-again: an open port takes about 2 % of a core, and a message is handed on within half a millisecond.
+again: on a busy machine of two cores an open port took 2 % of a core, a session with its beats and
+STATUS 7 % with the driver, and a message 0.2 ms more each way than without the threads.
 
 Four threads a port, each for one thing that must not wait for another: bulk IN, interrupt IN, bulk
 OUT, and STOP as a control request, which passes while bulk is full or halted. What comes is handed

@@ -76,7 +76,6 @@ def connect(address: str) -> socket.socket:
 def devices(address: str) -> list[Exported]:
     """What the server exports."""
     with connect(address) as line:
-        line.sendall(_OPERATION.pack(VERSION, OP_REQ_DEVLIST, 0))
         _operation(line, OP_REQ_DEVLIST)
         (count,) = _COUNT.unpack(_exactly(line, _COUNT.size))
         if count > DEVICES_MAX:
@@ -93,9 +92,7 @@ def take(address: str, bus_id: bytes) -> socket.socket:
     """Import a device: from now on the socket carries its transfers."""
     line = connect(address)
     try:
-        request = _OPERATION.pack(VERSION, OP_REQ_IMPORT, 0) + bus_id.ljust(_BUS_ID_SIZE, b"\0")
-        line.sendall(request)
-        _operation(line, OP_REQ_IMPORT)
+        _operation(line, OP_REQ_IMPORT, bus_id.ljust(_BUS_ID_SIZE, b"\0"))
         given = _exported(_exactly(line, _RECORD.size))
         if given.bus_id != bus_id:
             raise WireError(f"asked for device {bus_id!r}, was given {given.bus_id!r}")
@@ -112,7 +109,11 @@ def take(address: str, bus_id: bytes) -> socket.socket:
     return line
 
 
-def _operation(line: socket.socket, request: int) -> None:
+def _operation(line: socket.socket, request: int, of: bytes = b"") -> None:
+    try:
+        line.sendall(_OPERATION.pack(VERSION, request, 0) + of)
+    except OSError as error:
+        raise WireError(f"it does not listen as USB/IP demands: {error}") from error
     version, code, status = _OPERATION.unpack(_exactly(line, _OPERATION.size))
     if version != VERSION or code != request & 0x7FFF:
         raise WireError(f"version {version:#06x}, code {code:#06x} is no answer of USB/IP 1.1.1")
