@@ -12,11 +12,12 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Kept byte code halves the time in which a program starts, and tests start hundreds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test lint bench soak mutants docs clean
+.PHONY: help demo test usb-guest-test lint bench soak mutants docs clean
 
 help:
 	@echo "make demo [PROTOCOL=itbs600] [MT=45]  one session on the software stimulator"
 	@echo "make test [PYTEST_ARGS=...]           all tests"
+	@echo "make usb-guest-test                   USB with a kernel's own drivers, in a virtual machine"
 	@echo "make lint                             ruff, mypy, import-linter"
 	@echo "make bench                            speed and size, with the reference beside it"
 	@echo "make soak [MINUTES=10]                simulated sessions with faults, for so long"
@@ -46,6 +47,9 @@ demo: .venv/run.stamp
 test: .venv/dev.stamp
 	@echo "pytest: tables, properties, architecture, conformance, virtual worlds, real processes"
 	@$(BIN)/python -m pytest -q -n 3 --dist worksteal $(PYTEST_ARGS)
+
+usb-guest-test: .venv/run.stamp
+	@$(BIN)/python tests/guest/run.py
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .

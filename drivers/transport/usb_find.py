@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 import usb.core
@@ -60,10 +60,22 @@ def backend_of(place: UsbPlace) -> Any:
         ctypes.CDLL(LIBRARY)
     except OSError as error:
         raise PortError("libusb-missing", f"{LIBRARY} cannot be loaded") from error
-    backend = libusb1.get_backend(find_library=lambda _: LIBRARY)
-    if backend is None:
+    if libusb1.get_backend(find_library=lambda _: LIBRARY) is None:
         raise PortError("port-failed", "libusb finds no USB on this computer")
-    return backend
+    return _Libusb(libusb1._lib)  # noqa: SLF001
+
+
+class _Libusb(libusb1._LibUSB):  # type: ignore[misc] # noqa: SLF001
+    """A context of libusb of its own, for one look at the buses.
+
+    A context hears of what is plugged in later from udevd alone, and nothing where there is none or
+    it is in another network namespace, as under PrivateNetwork: but each one begins with a look.
+    """
+
+    def enumerate_devices(self) -> Iterator[Any]:
+        for device in super().enumerate_devices():
+            device.context = self  # libusb crashes on a device that is given back after it
+            yield device
 
 
 def claim(place: UsbPlace, backend: Any) -> Found:
@@ -133,7 +145,7 @@ def _choose(place: UsbPlace, backend: Any) -> _Candidate:
     for code in ("port-denied", "port-busy", "usb-descriptors", "port-wrong"):
         for refusal in refused:
             if refusal.code == code:
-                raise refusal
+                raise PortError(code, refusal.args[0])  # itself, it would be in its own traceback
     wanted = f" with serial number {place.serial}" if place.serial else ""
     raise PortError("port-missing", f"no tmslink USB device{wanted} is plugged in")
 

@@ -275,7 +275,8 @@ class Opener:
         """ValueError for a URL that is none of USB."""
         self._place = usb_place(url)
         self._looking: threading.Thread | None = None
-        self._result: Found | PortError | None = None
+        self._result: Found | tuple[str, str] | None = None  # code and sentence: an exception would
+        # keep alive all that was looked at, and the guard collects no garbage
         self._newest: UsbPort | None = None
 
     def __call__(self) -> UsbPort:
@@ -287,7 +288,7 @@ class Opener:
             raise BlockingIOError(errno.EINPROGRESS, "the USB device is being opened")
         self._looking, result, self._result = None, self._result, None
         if not isinstance(result, Found):
-            raise result or PortError("port-failed", "the USB device cannot be looked for")
+            raise PortError(*(result or ("port-failed", "the USB device cannot be looked for")))
         self._place = UsbPlace(self._place.server, result.serial)
         try:
             self._newest = UsbPort(result)
@@ -298,14 +299,15 @@ class Opener:
     def _look(self) -> None:
         """Wait for the port before this one to end, then claim the device."""
         if self._newest is not None and not self._newest.ended(1.0):
-            self._result = PortError("port-busy", "the port before has not ended yet")
+            self._result = ("port-busy", "the port before has not ended yet")
             return
         try:
             self._result = usb_find.claim(self._place, usb_find.backend_of(self._place))
         except PortError as error:
-            self._result = error
+            self._result = (error.code, str(error.args[0]))
         except USBError as error:
-            self._result = usb_find.explained(error, "the USB device")
+            explained = usb_find.explained(error, "the USB device")
+            self._result = (explained.code, str(explained.args[0]))
 
 
 def _urgency() -> Callable[[], None]:

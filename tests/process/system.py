@@ -27,6 +27,7 @@ Json = dict[str, Any]
 
 PROGRAMS = Path(sys.executable).parent
 DEADLINE_S = 30.0
+POLL_S = 0.01
 RECOVERIES_MAX = 15
 STIMULATOR_PRIORITY = 20  # below the guard's 40
 NUISANCES = frozenset({"cycle-gap", "status-age", "service-lost"})
@@ -72,7 +73,7 @@ def until(what: Callable[[], object], about: str, within_s: float = DEADLINE_S) 
     end = time.monotonic() + within_s
     while not what():
         assert time.monotonic() < end, f"never happened: {about}"
-        select.select([], [], [], 0.01)
+        select.select([], [], [], POLL_S)
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,7 +93,7 @@ def test_the_exposure_stays_within_its_bound(analyze: str, name: str, most: floa
         ("ExecStopPost", "-/usr/bin/tms-guard --safe-off --config /etc/tmsctl/tmsctl.toml"),
         ("DevicePolicy", "closed"),
         ("PrivateNetwork", "yes"),
-        ("RestrictAddressFamilies", "AF_UNIX"),
+        ("RestrictAddressFamilies", "AF_UNIX AF_NETLINK"),
         ("CapabilityBoundingSet", ""),
         ("MemoryDenyWriteExecute", "yes"),
         ("Group", "tmsctl"),
@@ -101,6 +101,15 @@ def test_the_exposure_stays_within_its_bound(analyze: str, name: str, most: floa
 )
 def test_what_the_guard_needs_for_safety_is_pinned(setting: str, value: str) -> None:
     assert Unit("tms-guard.service")["Service"][setting] == value
+
+
+def test_the_guard_may_open_serial_ports_and_usb_and_nothing_else() -> None:
+    text = (FOLDER / "tms-guard.service").read_text()
+    allowed = set(re.findall(r"^DeviceAllow=(.+)$", text, re.MULTILINE))
+    assert allowed == {"char-ttyACM rw", "char-ttyUSB rw", "char-usb_device rw"}
+    assert Unit("tms-guard.service")["Service"]["SupplementaryGroups"] == "dialout"
+    rules = (FOLDER / "70-tmsctl.rules").read_text()
+    assert set(re.findall(r'GROUP="(\w+)"', rules)) == {"dialout"}
 
 
 def test_the_service_takes_no_real_time_from_the_guard_and_no_device() -> None:

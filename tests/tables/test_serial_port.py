@@ -12,7 +12,7 @@ import tty
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Final
 
 import pytest
 import serial
@@ -27,6 +27,7 @@ from firmware_protocol.quantities import BootUs
 BAUD = 921_600
 SITE = Envelope(100, 10_000, 1_000, 60_000_000, 410, (), 0)
 WAIT_MS = 5_000
+ROOT, NOBODY = os.geteuid() == 0, 65534
 OpenPort = Callable[[str], SerialPort]
 
 
@@ -90,6 +91,10 @@ def readable(fd: int) -> bool:
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     return bool(poll.poll(WAIT_MS))
+
+
+def readable_now(fd: int) -> bool:
+    return bool(select.select([fd], [], [], 0)[0])
 
 
 def received(port: SerialPort, size: int) -> bytes:
@@ -218,6 +223,53 @@ def test_another_program_is_refused_as_well(pty: Pty, open_port: OpenPort) -> No
         [sys.executable, "-c", program, pty.path], capture_output=True, text=True, check=True
     )
     assert done.stdout == "port-busy\n"
+
+
+LOCKS: Final = """
+import errno, fcntl, os, sys
+try:
+    fd = os.open(sys.argv[1], os.O_RDWR | os.O_NOCTTY)
+except OSError as error:
+    print("open", errno.errorcode[error.errno])
+else:
+    if sys.argv[2] == "write":
+        os.write(fd, b"EH")
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        print("locked")
+    except OSError as error:
+        print("flock", errno.errorcode[error.errno])
+"""
+
+
+def another_program(path: str, act: str = "lock", **options: Any) -> str:
+    """What a program says that uses neither pyserial nor ours; `options` of subprocess.run."""
+    done: subprocess.CompletedProcess[str] = subprocess.run(
+        ["/usr/bin/env", "python3", "-c", LOCKS, path, act],
+        capture_output=True, text=True, check=True, timeout=30, **options,
+    )  # fmt: skip
+    return done.stdout.strip()
+
+
+def test_the_port_is_locked_for_programs_that_ask_for_a_lock(pty: Pty, open_port: OpenPort) -> None:
+    """flock, which holds for root as well; without the port there is none."""
+    port = open_port(pty.path)
+    assert another_program(pty.path) == ("flock EAGAIN" if ROOT else "open EBUSY")
+    port.close()
+    assert another_program(pty.path) == "locked"
+
+
+def test_the_port_is_exclusive_for_programs_that_ask_for_none(
+    pty: Pty, open_port: OpenPort
+) -> None:
+    """TIOCEXCL: all but root are refused at open, so that no byte of theirs gets there."""
+    person = {"user": NOBODY} if ROOT else {}
+    Path(pty.path).chmod(0o666)
+    assert another_program(pty.path, "write", **person) == "locked"
+    assert os.read(pty.master, 100) == b"EH"
+    open_port(pty.path)
+    assert another_program(pty.path, "write", **person) == "open EBUSY"
+    assert not readable_now(pty.master)
 
 
 def test_after_closing_the_port_can_be_opened_again(pty: Pty, open_port: OpenPort) -> None:
