@@ -222,11 +222,13 @@ def _extra(journal: Journal, row: Row[Any], shown: tuple[Life, int] | None) -> i
 
 def _suggestion(row: Row[Any], of_session: list[Row[Any]], extra: int | None) -> int | None:
     """Several unknown blocks can only be told apart when none or all of their pulses left."""
-    if extra == 0 or (extra is not None and len(of_session) == 1 and 0 < extra <= row.unknown):
-        return int(row.confirmed + extra)
+    if extra is None:
+        return None
+    if len(of_session) == 1:
+        return int(row.confirmed + extra) if 0 <= extra <= row.unknown else None
     if extra == sum(other.unknown for other in of_session):
         return int(row.confirmed + row.unknown)
-    return None
+    return None if extra else int(row.confirmed)
 
 
 def find_block(journal: Journal, session: int, block: int) -> Found | None:
