@@ -46,7 +46,7 @@ from tmsctl.safety.permit import mint
 from tmsctl.safety.rules import PERMIT
 
 START = BootUs(1_000 * SECOND)
-REPLAYED_MAX = 4
+REPLAYED_MAX = 3
 """Benches of one test that are played again; a test with more of them makes all alike."""
 CYCLE_US = 10 * MS
 SITE = Envelope(60, 10_000, 1_000, 60_000_000, 410, (), 0)

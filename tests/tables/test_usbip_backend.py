@@ -328,10 +328,10 @@ def test_a_server_that_takes_nothing_does_not_hang_the_sender(
         link.close()
 
 
-def test_a_thousand_openings_leave_nothing_open(backend: UsbipBackend) -> None:
+def test_three_hundred_openings_leave_nothing_open(backend: UsbipBackend) -> None:
     (found,) = backend.enumerate_devices()
     before = len(list(Path("/proc/self/fd").iterdir()))
-    for _ in range(1_000):
+    for _ in range(300):
         handle = backend.open_device(found)
         handle.transfer(usbip_wire.IN, 0, 1, LONG_MS, b"\x80\x08\0\0\0\0\x01\0")
         handle.close()

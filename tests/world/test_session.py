@@ -22,7 +22,7 @@ def times(rig: Rig) -> list[int]:
 @pytest.mark.parametrize(
     ("protocol", "from_pulse"),
     [("ctbs600", 0), ("itbs600", 0), ("hf10-19", 2_800), ("hf10-37", 2_700), ("lf1-900", 750),
-     ("snt1800", 0), ("hf10-19", 1_500)],
+     ("snt1800", 0)],
 )  # fmt: skip
 def test_a_clean_session_delivers_exactly_its_plan(protocol: str, from_pulse: int) -> None:
     plan = compiled(protocol)
