@@ -284,6 +284,7 @@ def test_the_answer_to_another_command_says_nothing_of_the_block(outcome: Outcom
 # -- read back --------------------------------------------------------------------------------
 
 CUT, READ, NEVER = "cut short; read back", "read back", "never reached the device"
+BEGAN = "never began"
 OVER_MS = 100 + 60
 """The last pulse of a block of two, and what its report may take."""
 
@@ -302,7 +303,14 @@ OVER_MS = 100 + 60
         (OVER_MS * MS + 1, {"block_id": 1, "block_fired": 2, "state": DeviceState.READY},
          (2, 0, 0, READ)),
         (SECOND, {"block_id": 1, "block_fired": 1, "state": DeviceState.ARMING}, None),
-        (SECOND, {"block_id": 0}, None),  # nothing is in doubt: its report will come
+        # A device that took it, by its answer, and shows that it has not begun.
+        (0, {"block_id": 0}, None),
+        (1, {"block_id": 0}, (0, 0, 1, BEGAN)),
+        (1, {"block_id": 0, "state": DeviceState.LATCHED}, (0, 0, 1, BEGAN)),
+        (SECOND, {"block_id": 0, "state": DeviceState.FIRING}, None),
+        (SECOND, {"block_id": 0, "state": DeviceState.ARMING}, None),
+        (OVER_MS * MS, {"block_id": 0, "state": DeviceState.READY}, None),
+        (OVER_MS * MS + 1, {"block_id": 0, "state": DeviceState.READY}, (0, 0, 1, BEGAN)),
     ],
 )  # fmt: skip
 def test_a_block_is_read_back_from_a_status_that_names_it(
@@ -312,6 +320,18 @@ def test_a_block_is_read_back_from_a_status_that_names_it(
     seen.status(START + asked_us, **changes)
     seen.view.settle(seen.play)
     assert seen.outcomes() == ([] if outcome is None else [outcome])
+
+
+@pytest.mark.parametrize(("state", "missed"), [(DeviceState.READY, 2), (DeviceState.IDLE, 0)])
+def test_a_block_that_never_began_is_missing_where_the_device_stayed_armed(
+    state: DeviceState, missed: int
+) -> None:
+    seen = under_way()
+    seen.status(START + OVER_MS * MS + 1, state=state)
+    seen.view.settle(seen.play)
+    assert seen.view.missed == missed
+    assert seen.play is not None
+    assert seen.play.position == 0
 
 
 @pytest.mark.parametrize(("asked_us", "ended"), [(5, False), (6, True)])

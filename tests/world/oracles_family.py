@@ -58,6 +58,9 @@ FOREIGN: Final = ("external_trigger", "spontaneous_pulse", "phantom_pulse", "ext
 NEAR_US: Final = 600 * MS
 """A pulse so near to a trigger of the host may be taken for its own, and counts as that."""
 
+SHOWN_US: Final = 100 * MS
+"""A unit that tells of a pulse only by charging anew must have shown for so long that it was."""
+
 NOTICED_US: Final = 500 * MS
 """Twice the greatest age of a status."""
 
@@ -184,6 +187,9 @@ def noticed(e: FamilyEvidence) -> list[str]:
     for line in e["lines"]:
         at = line["at_us"]
         if line["event"] != "pulse" or line["cause"] == "fire":
+            continue
+        ready = [it["at_us"] for it in e["lines"] if it["event"] == "ready" and it["at_us"] <= at]
+        if ready and at - ready[-1] < SHOWN_US:
             continue
         near = bisect_right(asked, at + NEAR_US) - bisect_right(asked, at - NEAR_US)
         hurt = [h for h in e["hazards"] if h["at_us"] <= at + SECOND <= h["until_us"] + 2 * SECOND

@@ -114,6 +114,9 @@ _FORBIDDEN: Final = (
     ("a pulse where nothing was armed", r"(?:^|[drzXE])[^a]*p"),
     ("a pulse without presence", r"(?:^|N)[^P]*p"),
 )
+HIDES_US: Final = SECOND
+"""One pulse too many behind one that is missing: the sum is right until the next one is told."""
+
 SELF_TEST_MSO: Final = 1
 CYCLE_GAP_US: Final = 40 * MS
 
@@ -189,10 +192,11 @@ def _from_world(e: Evidence) -> list[tuple[int, str]]:
             letters.append((hazard["at_us"] + after, "X"))
         elif hazard["what"] == "guard-stall" and lasted > CYCLE_GAP_US:  # the guard sees it itself
             letters.append((hazard["until_us"] + SLACK_US, "X"))
-    letters += [
-        (line["at_us"] + _DEVICE_MUST_STOP[line["kind"]], "X")
-        for line in injected(e, *_DEVICE_MUST_STOP)
-    ]
+    missing = [line["at_us"] for line in injected(e, "missing_pulse", "no_fire")]
+    for line in injected(e, *_DEVICE_MUST_STOP):
+        at = line["at_us"]
+        hidden = any(at - HIDES_US <= other <= at for other in missing)
+        letters.append((at + _DEVICE_MUST_STOP[line["kind"]] + hidden * HIDES_US, "X"))
     return letters
 
 

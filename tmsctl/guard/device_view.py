@@ -277,15 +277,21 @@ class DeviceView:
         block = holder.open
         if status.asked_at <= block.sent_at:
             return
+        may_begin = status.state in _ENERGISED
+        over_at = block.end_at + END_HEARD_WITHIN_US
+        is_over = status.state is DeviceState.READY and status.asked_at > over_at
+        pulses = block.block.pulses
         if status.block_id == block.block.block_id:
             block.unresolved_since = None
-            fired, over_at = status.block_fired, block.end_at + END_HEARD_WITHIN_US
-            if status.state not in _ENERGISED:
-                self._end(holder, fired, 0, "cut short; read back")
-            elif status.state is DeviceState.READY and status.asked_at > over_at:
-                self._end(holder, fired, block.block.pulses - fired, "read back")
+            if not may_begin:
+                self._end(holder, status.block_fired, 0, "cut short; read back")
+            elif is_over:
+                self._end(holder, status.block_fired, pulses - status.block_fired, "read back")
         elif block.unresolved_since is not None and status.asked_at > block.unresolved_since:
             self._end(holder, 0, 0, "never reached the device", refused=True)
+        elif is_over or not may_begin:  # whatever was answered
+            self._note_missed(block, pulses if is_over else 0)
+            self._end(holder, 0, 0, "never began", refused=True)
 
     # -- settlement --------------------------------------------------------------------------
 
