@@ -69,6 +69,10 @@ CHARGE_US_PER_PCT: Final = 10 * MS
 CHARGE_MORE_US: Final = 300 * MS
 """The unit does not tell when it is charged: this long after it was enabled it counts as ready."""
 
+BLEED_US_PER_PCT: Final = 100 * MS
+"""And so long for each percent that it may still hold above that: as a Magstim (rapid2tb), since
+the figure of a MagPro is not public."""
+
 INFO: Final = {
     name: DriverInfo(
         name=name,
@@ -117,6 +121,7 @@ class MagproStimulator:
         self._stop_at: BootUs | None = None  # it is being disabled; when to say so again
         self._permit_until = BootUs(0)
         self._ready_at: BootUs | None = None  # None: not enabled by us
+        self._empty_at = BootUs(0)  # by then whatever it was charged to has bled away
         self._fault = ""  # somebody was at its panel while it was armed
         self._waveform_told = True  # since the newest question for its status, if asked with it
         self._unproven: list[tuple[BootUs, int]] = []
@@ -317,8 +322,10 @@ class MagproStimulator:
         sure = Outcome.UNKNOWN if failed.startswith("no-answer") else Outcome.REFUSED
         if not failed:
             status = self._unit.status
-            charge_us = CHARGE_US_PER_PCT * (status.a_pct if status else 100)
-            self._ready_at = BootUs(now + charge_us + CHARGE_MORE_US)
+            pct = status.a_pct if status else 100
+            charged_at = BootUs(now + CHARGE_US_PER_PCT * pct + CHARGE_MORE_US)
+            # It may hold more, from a knob that was turned up and down again.
+            self._ready_at = max(charged_at, BootUs(self._empty_at - BLEED_US_PER_PCT * pct))
         self._account.end_arming(sure if failed else Outcome.APPLIED, failed)
 
     def _connected(self, failed: str, now: BootUs) -> None:
@@ -334,6 +341,7 @@ class MagproStimulator:
         self._stop_at = self._ready_at = None
         unit = self._unit
         assert unit.status is not None  # the conversation saw one
+        self._empty_at = BootUs(now + BLEED_US_PER_PCT * unit.status.a_pct)
         self._account.connected(
             unit.envelope, unit.status.coil_type, model=unit.name, serial=str(unit.serial)
         )
@@ -412,7 +420,10 @@ class MagproStimulator:
         if not self._up or status is None:
             return
         enabled = n.status_of(status.st).enabled
-        if not enabled:
+        if enabled:
+            full_us = BLEED_US_PER_PCT * status.a_pct
+            self._empty_at = max(self._empty_at, BootUs(now + full_us))
+        else:
             self._ready_at = None
             if not self._talk.active:
                 self._stop_at = None

@@ -133,6 +133,13 @@ def test_what_is_set_at_the_panel_in_mid_session_ends_it_and_counts(
         rig.run_until(lambda: len(rig.pulses) > before, 12 * SECOND)  # noqa: B023
 
 
+def test_what_a_knob_has_charged_bleeds_away_before_the_next_pulse() -> None:
+    """A defect once: armed again, a unit that still held 61 % gave that instead of 40."""
+    told = tell_family(407840798)
+    assert told.case is X100_CASE
+    assert not told.wrong, told.story()
+
+
 # -- the judges themselves -------------------------------------------------------------------
 
 
