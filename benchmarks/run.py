@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import in_process, paced, processes, usb
+from benchmarks import in_process, over_usb, paced, processes
 from benchmarks.figures import Figure
 
 MEASURES: tuple[Callable[[Path], list[Figure]], ...] = (
@@ -28,9 +28,9 @@ MEASURES: tuple[Callable[[Path], list[Figure]], ...] = (
     processes.stop_latency,
     processes.start_times,
     paced.host_paced,
-    usb.round_trip,
-    usb.stop_past_bulk,
-    usb.opening_and_idling,
+    over_usb.round_trip,
+    over_usb.stop_past_bulk,
+    over_usb.opening_and_idling,
 )
 
 

@@ -1,7 +1,7 @@
 """A tmslink device on USB, as `drivers.contract.Transport`: threads wait for it, never the guard.
 
 Threads, and not asynchronous transfers: pyusb has none, and libusb's own would be a second binding
-of ours, with callbacks from C. What the threads cost was measured, `benchmarks/usb.py` does it
+of ours, with callbacks from C. What the threads cost was measured, `benchmarks/over_usb.py` does it
 again: on a busy machine of two cores an open port took 2 % of a core, a session with its beats and
 STATUS 7 % with the driver, and a message 0.2 ms more each way than without the threads.
 

@@ -204,3 +204,10 @@ def test_the_import_contracts_hold() -> None:
         [linter, "--no-cache"], cwd=ROOT, capture_output=True, text=True, timeout=55, check=False
     )
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_no_benchmark_hides_a_module_that_the_programs_import() -> None:
+    """A defect once: a benchmark of the name `usb` came before pyusb, and `make bench` ended."""
+    command = [sys.executable, "-c", "import sys; sys.path.insert(0, 'benchmarks'); import run"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
