@@ -33,6 +33,7 @@ BEATS_LOST_US: Final = 55_000  # the dead-man, and 5 ms for the estimate of the 
 QUICK: Final = ("--set", "arming_us=50000", "rise_us_per_pct=1000", "after_pulse_us=100000")
 """A Magstim that need not be waited for."""
 KEEP_ALIVE_US: Final = 1_050_000  # its 1 s, and the line
+TRUTH_LINES: Final = 40
 POLL_S: Final = 0.05
 """Each look costs some milliseconds of the guest, and ten times as many of whoever waits for it."""
 
@@ -203,6 +204,15 @@ SCENARIOS: Final[dict[str, tuple[str, Callable[[System], str]]]] = {
 """Name: model, and what happens."""
 
 
+def told(scenario: Callable[[System], str], whole: System) -> str:
+    """What it says; when it fails, what the device has seen is printed."""
+    try:
+        return scenario(whole)
+    except AssertionError:
+        print(*whole.truth.lines()[-TRUTH_LINES:], sep="\n", flush=True)
+        raise
+
+
 def main() -> int:
     """How many have failed."""
     whole_system.POLL_S = POLL_S
@@ -211,7 +221,7 @@ def main() -> int:
         began = time.monotonic()
         try:
             with system(model=model) as whole:
-                said = scenario(whole)
+                said = told(scenario, whole)
         except (AssertionError, OSError, subprocess.SubprocessError):
             traceback.print_exc(file=sys.stdout)
             failed += 1

@@ -189,6 +189,28 @@ def test_a_disturbed_self_test_stops_the_device_and_has_failed(
     assert bench.guard.self_test.passed_at is None
 
 
+@pytest.mark.parametrize(("stops_that_come_late", "passes"), [(0, True), (1, True), (9, False)])
+def test_a_self_test_releases_a_device_that_a_late_stop_latches_once_more(
+    stops_that_come_late: int, passes: bool
+) -> None:
+    bench, late = Bench().connected(), stops_that_come_late
+    told = bench.cycle(ipc.SelfTest())
+    while bench.guard.self_test.running:
+        armed = bench.shows is not None and bench.shows.state is DeviceState.READY
+        if "arm" in bench.did:
+            bench.show(state=DeviceState.READY)
+        elif "stop" in bench.did or (armed and bench.beat is None):  # its dead-man
+            bench.show(state=DeviceState.LATCHED)
+        elif "acknowledge" in bench.did and late:
+            late -= 1
+        elif "acknowledge" in bench.did:
+            bench.show(state=DeviceState.IDLE)
+        told = bench.cycle()
+    (ended,) = [item for item in told if isinstance(item, ipc.SelfTested)]
+    assert (bench.guard.self_test.passed_at is not None) == passes, ended.detail
+    assert ("does not come back" in ended.detail) != passes
+
+
 def test_an_unload_with_nothing_loaded_disturbs_no_self_test() -> None:
     bench = Bench().connected()
     assert bench.cycle(ipc.Unload(), ipc.SelfTest()) == []

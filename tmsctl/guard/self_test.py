@@ -26,6 +26,9 @@ ASKED_GRACE_US: Final = 500 * MS
 """The same for a device that has to be asked, and may have to be connected again before."""
 
 STOP_SEEN_US: Final = 150 * MS
+RELEASE_EVERY_US: Final = 400 * MS
+"""A STOP may take two ways (docs/tmslink.md, section 15); one that comes late latches once more."""
+
 QUIET_US: Final = 100 * MS
 """A damaged frame that were obeyed would show in the status long before."""
 
@@ -34,7 +37,9 @@ NOT_PROVEN, PROVEN, NO_SUCH = 0, 1, 2
 `StopClass`."""
 
 _ENERGISED = (DeviceState.ARMING, DeviceState.READY)
-_DISARMED = (DeviceState.IDLE, DeviceState.LATCHED)
+_IDLE = (DeviceState.IDLE,)
+_LATCHED = (DeviceState.LATCHED,)
+_DISARMED = _IDLE + _LATCHED
 
 _Script = Generator[bool, BootUs, str]
 """Yields once a cycle whether the beat may be sent; returns why it failed, or nothing."""
@@ -115,7 +120,7 @@ class SelfTest:
             failed = yield from proof(now)
             if failed:
                 return failed
-            failed = yield from self._until(_DISARMED[:1], "the device does not come back")
+            failed = yield from self._until(_IDLE, "the device does not come back")
             if failed:
                 return failed
             now = yield True
@@ -176,10 +181,13 @@ class SelfTest:
         return (yield from self._until(_ENERGISED, "the device does not arm"))
 
     def _until(self, states: tuple[DeviceState, ...], otherwise: str) -> _Script:
-        now = began_at = yield True
+        now = began_at = released_at = yield True
         while not self._shows(states):
             if now - began_at > STEP_MAX_US:
                 return otherwise
+            if self._shows(_LATCHED) and now - released_at >= RELEASE_EVERY_US:
+                self._driver.acknowledge(now)
+                released_at = now
             now = yield True
         return ""
 
