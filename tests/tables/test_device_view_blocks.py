@@ -251,12 +251,31 @@ def test_the_dose_counts_pulses_at_the_times_when_they_left(
 # -- the answer to the command ----------------------------------------------------------------
 
 
-def test_a_refused_block_never_left_and_is_counted() -> None:
+def test_a_refused_block_is_counted_and_has_not_left_once_a_status_says_so() -> None:
     seen = under_way()
     seen.view.refusals = 1
-    seen.note(CommandEnded(FIRE_TICKET, Outcome.REFUSED, "busy"))
-    assert seen.outcomes() == [(0, 0, 1, "refused by the device: busy")]
+    seen.note(CommandEnded(FIRE_TICKET, Outcome.REFUSED, "busy"), START + 5)
     assert seen.view.refusals == 2
+    for asked_us in (4, 5):
+        seen.status(START + asked_us, state=DeviceState.READY)
+        seen.view.settle(seen.play)
+        assert seen.outcomes() == []
+    seen.status(START + 6, state=DeviceState.READY)
+    seen.view.settle(seen.play)
+    assert seen.outcomes() == [(0, 0, 1, "refused by the device: busy")]
+
+
+def test_a_block_that_was_refused_and_leaves_all_the_same_counts() -> None:
+    seen = under_way()
+    seen.note(CommandEnded(FIRE_TICKET, Outcome.REFUSED, "busy"), START + 5)
+    seen.status(START + 6, state=DeviceState.FIRING, block_id=1, block_fired=0)
+    seen.view.settle(seen.play)
+    assert seen.view.unresolved_since(seen.play) is None
+    for place in (0, 1):
+        seen.pulse(place, 41 + place, START + place * 100 * MS)
+    seen.note(BlockEnded(1, 2, 0, "complete", 42, True))
+    assert seen.outcomes() == [(2, 0, 0, "complete")]
+    assert seen.view.strangers == 0
 
 
 def test_an_unknown_answer_is_unresolved_until_a_better_one() -> None:

@@ -309,6 +309,7 @@ class World:
     def _leap(self, duration_us: int) -> None:
         assert self.guard is None, "nothing may run while time leaps"
         self._events = [(at + duration_us, order, act) for at, order, act in self._events]
+        self.up_at += duration_us
         self.idle_us += duration_us
         self._advance(self.now + duration_us)
 

@@ -263,11 +263,10 @@ class DeviceView:
         elif holder is not None and holder.open is not None and ended.ticket == holder.open.ticket:
             if ended.outcome is Outcome.REFUSED:
                 self.refusals += 1
-                self._end(holder, 0, 0, f"refused by the device: {ended.why}", refused=True)
-            elif ended.outcome is Outcome.UNKNOWN:
-                holder.open.unresolved_since = now
-            else:
-                holder.open.unresolved_since = None
+                holder.open.refused = f"refused by the device: {ended.why}"
+            # A refusal too is read back: firmware may answer one and fire all the same.
+            applied = ended.outcome is Outcome.APPLIED
+            holder.open.unresolved_since = None if applied else now
 
     def settle(self, play: Playback | None) -> None:
         """Read back what no report told: the status names the newest block and what left of it."""
@@ -288,7 +287,8 @@ class DeviceView:
             elif is_over:
                 self._end(holder, status.block_fired, pulses - status.block_fired, "read back")
         elif block.unresolved_since is not None and status.asked_at > block.unresolved_since:
-            self._end(holder, 0, 0, "never reached the device", refused=True)
+            why = block.refused or "never reached the device"
+            self._end(holder, 0, 0, why, refused=True)
         elif is_over or not may_begin:  # whatever was answered
             self._note_missed(block, pulses if is_over else 0)
             self._end(holder, 0, 0, "never began", refused=True)

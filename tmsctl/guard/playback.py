@@ -41,6 +41,7 @@ class OpenBlock:
     ticket: int
     places: list[int] = field(default_factory=list)  # pulses seen; at most the block's
     unresolved_since: BootUs | None = None
+    refused: str = ""  # what the device answered, until it is read back
     absent: int = 0  # pulses that were due and have not left
     counted: int | None = None  # what the device's counter showed with the newest report
 
