@@ -318,7 +318,7 @@ DEFECTS: Final[dict[str, Defect]] = {
     "nobody needs to be there": Defect(
         without("WATCH", "presence-lost"), calm("itbs600", length_s=100, forgets=1.0), (1, 2)),
     "the guard does not notice that it stood still": Defect(
-        without("WATCH", "cycle-gap"), storm(("guard-stall",), "ctbs600"), (1, 2, 3, 4)),
+        without("WATCH", "cycle-gap"), storm(("guard-stall",), "ctbs600"), (16, 18)),
     "a dead-man of half a second": Defect(
         put(tmslink_session, "DEAD_MAN_US", 500 * MS), storm(("guard-kill",), "ctbs600"), (1, 2)),
     "no dead-man, and permits of a second": Defect(

@@ -71,8 +71,8 @@ class Desk:
                 except RefusedError as error:
                     answer = error.refusal.code
             line["answer"], line["answered_us"] = answer, world.now
-            if answer != "ok" and engine is not None and line["sent"]:
-                failed(engine, answer)
+            if answer not in ("ok", "tmsd-absent") and engine is not None and line["sent"]:
+                failed(engine, answer)  # a tmsd that is gone does nothing about it
 
         waiting: Ask | None = None
         if engine is None or tmsd is None:

@@ -14,6 +14,7 @@ import queue
 import secrets
 import sys
 import time
+import traceback
 from typing import Any
 
 from tests.world.defects import blind, matrix, matrix_text
@@ -76,13 +77,16 @@ def soak(first: int, minutes: float) -> tuple[Odometer, list[str], float]:
 def _work(seed: int, step: int, for_s: float, results: Any) -> None:
     end = time.monotonic() + for_s
     while time.monotonic() < end:
-        one = Odometer()
-        result = tell(seed)
-        one.add(result)
-        told = tell_family(seed)
-        one.bench_us += told.simulated_us - START
-        one.faults += told.faults
-        wrong = [each.story() for each in (result, told) if each.wrong]
+        one, wrong = Odometer(), []
+        try:
+            result = tell(seed)
+            one.add(result)
+            told = tell_family(seed)
+            one.bench_us += told.simulated_us - START
+            one.faults += told.faults
+            wrong = [each.story() for each in (result, told) if each.wrong]
+        except Exception:  # noqa: BLE001  whatever breaks is told with its seed
+            wrong = [f"seed {seed} broke:\n{traceback.format_exc()}"]
         results.put((one.as_table(), "\n\n".join(wrong)))
         seed += step
 
