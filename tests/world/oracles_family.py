@@ -9,7 +9,7 @@ else is. Rate and intervals are judged by O1 and O2 of every other story.
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from typing import Final, TypedDict, cast
 
@@ -172,10 +172,12 @@ def permitted(e: FamilyEvidence) -> list[str]:
                 found.append(f"a trigger at {clock(at)}, after STOP at {clock(stop['at_us'])}")
     at_us = [at for at, _, _, _ in e["transitions"]]
     for at, life in e["triggers"]:
-        number = bisect_right(at_us, at) - 1
-        state = e["transitions"][number] if number >= 0 else (0, 0, "none", "none")
-        if state[2] != "ARMED" or state[1] != life:
-            found.append(f"a trigger at {clock(at)}, in {state[2]} since {clock(state[0])}")
+        # At the instant of a transition both states hold: what of the two came first is not known.
+        first, last = bisect_left(at_us, at) - 1, bisect_right(at_us, at) - 1
+        states = e["transitions"][max(0, first) : last + 1]
+        if not any(state[1:3] == (life, "ARMED") for state in states):
+            said = " and ".join(f"{state[2]} since {clock(state[0])}" for state in states)
+            found.append(f"a trigger at {clock(at)}, in {said or 'no state'}")
     return found
 
 
