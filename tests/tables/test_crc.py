@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 import random
 
-import pytest
-
 from firmware_protocol.crc import SEED, crc32
 
 FULL_BODY_SIZE = 61
@@ -44,12 +42,12 @@ def test_no_data_leaves_the_seed_unchanged() -> None:
     assert crc32(b"", 0x12345678) == 0x12345678
 
 
-@pytest.mark.parametrize("size", range(128))
-def test_every_length_agrees_with_the_definition_for_any_seed(size: int) -> None:
-    rng = random.Random(size)
-    for seed in (0, 1, 0x80000000, SEED, rng.getrandbits(32), rng.getrandbits(32)):
-        data = rng.randbytes(size)
-        assert crc32(data, seed) == bit_by_bit(data, seed)
+def test_every_length_agrees_with_the_definition_for_any_seed() -> None:
+    rng = random.Random(1)
+    for size in range(128):
+        for seed in (0, 1, 0x80000000, SEED, rng.getrandbits(32), rng.getrandbits(32)):
+            data = rng.randbytes(size)
+            assert crc32(data, seed) == bit_by_bit(data, seed), (data, seed)
 
 
 def test_a_checksum_can_be_continued_from_any_place() -> None:

@@ -69,16 +69,14 @@ def test_every_check_of_a_plan_passes_somewhere_and_fails_somewhere() -> None:
     assert sides == {(code, fails) for code in CODES for fails in (False, True)}
 
 
-@every_case
-def test_only_a_check_that_fails_is_soft(case: Case) -> None:
-    for check in judged(case.given).values():
+def test_only_a_check_that_fails_is_soft() -> None:
+    for check in (check for case in PLAN_CASES for check in judged(case.given).values()):
         assert (check.ok, check.soft) in ((True, False), (False, False), (False, True))
         assert {type(check.ok), type(check.soft), type(check.verified)} == {bool}
 
 
-@every_case
-def test_a_failure_tells_what_was_compared_and_what_to_do(case: Case) -> None:
-    for check in judged(case.given).values():
+def test_a_failure_tells_what_was_compared_and_what_to_do() -> None:
+    for check in (check for case in PLAN_CASES for check in judged(case.given).values()):
         if not check.ok:
             assert sum(character.isdigit() for character in check.detail) >= 2 or (
                 check.code == "not-reviewed"
