@@ -109,7 +109,7 @@ SLACK_US: Final = 80 * MS
 _FORBIDDEN: Final = (
     ("armed without a confirmation of its own", r"(?:^|a)[^C]*a"),
     ("armed without a self-test of this guard on this device", r"(?:^|[zg])[^T]*a"),
-    ("armed after STOP without an acknowledgement", r"S[^K]*a"),
+    ("armed after STOP without an acknowledgement", r"S[^Kb]*a"),
     ("armed on an old confirmation", r"O[^C]*a"),
     ("a pulse where nothing was armed", r"(?:^|[drzXE])[^a]*p"),
     ("a pulse without presence", r"(?:^|N)[^P]*p"),
@@ -127,7 +127,7 @@ def permission(e: Evidence) -> list[str]:
     From the device: a armed, q armed for a self-test, p pulse, d disarmed, r new session, z power.
     From people: C confirmed, T self-test passed, K acknowledged, S STOP, P sign of presence,
     E ended or paused; O and N when a confirmation or presence has run out. g: another guard.
-    X: by now it must have stopped.
+    X: by now it must have stopped. b: the computer was switched off, and everything begins anew.
     """
     letters = sorted([*_from_device(e), *_from_people(e), *_from_world(e)])
     text = "".join(letter for _, letter in letters)
@@ -186,6 +186,8 @@ def _from_people(e: Evidence) -> list[tuple[int, str]]:
 def _from_world(e: Evidence) -> list[tuple[int, str]]:
     letters = [(life["from_us"], "g") for life in e["guards"]]
     for hazard in e["hazards"]:
+        if hazard["what"] in ("power-loss", "night"):
+            letters.append((hazard["at_us"], "b"))
         least, after = _MUST_STOP.get(hazard["what"], (0, 0))
         lasted = max(0, hazard["until_us"] - hazard["at_us"])
         if after and lasted >= least:
