@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+from _ctypes import dlopen
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
@@ -25,6 +26,7 @@ CLASS: Final = (0xFF, 0x54, 0x01)
 """Class, subclass and protocol of the interface, docs/tmslink.md."""
 RULES: Final = "systemd/70-tmsctl.rules"
 LIBRARY: Final = "libusb-1.0.so.0"
+NO_USB: Final = "libusb finds no USB on this computer"
 BULK_PACKET_SIZES: Final = (8, 16, 32, 64, 512, 1_024)
 """The packet sizes that USB allows for bulk endpoints, full speed to super speed."""
 INTERRUPT_PACKET_MAX: Final = 1_024
@@ -56,13 +58,23 @@ def backend_of(place: UsbPlace) -> Any:
     """What pyusb uses for it. PortError where this computer has no libusb, or no USB."""
     if place.server:
         return UsbipBackend(place.server)
+    if libusb1._lib is None:  # noqa: SLF001
+        _load_libusb()
     try:
-        ctypes.CDLL(LIBRARY)
+        return _Libusb(libusb1._lib)  # noqa: SLF001
+    except USBError as error:
+        raise PortError("port-failed", NO_USB) from error
+
+
+def _load_libusb() -> None:
+    """Once: a class that ctypes makes for each library it loads, or tries to, is a cycle of 2.6 kB,
+    which nobody frees in a guard that collects no garbage."""
+    try:
+        dlopen(LIBRARY, ctypes.DEFAULT_MODE)
     except OSError as error:
         raise PortError("libusb-missing", f"{LIBRARY} cannot be loaded") from error
     if libusb1.get_backend(find_library=lambda _: LIBRARY) is None:
-        raise PortError("port-failed", "libusb finds no USB on this computer")
-    return _Libusb(libusb1._lib)  # noqa: SLF001
+        raise PortError("port-failed", NO_USB)
 
 
 class _Libusb(libusb1._LibUSB):  # type: ignore[misc] # noqa: SLF001

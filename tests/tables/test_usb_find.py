@@ -219,16 +219,29 @@ def test_another_class_is_never_opened(plugged: list[Any]) -> None:
 
 
 def test_a_computer_without_libusb_says_which_package_is_missing(mocker: MockerFixture) -> None:
-    mocker.patch("ctypes.CDLL", side_effect=OSError("cannot open shared object file"))
+    mocker.patch("usb.backend.libusb1._lib", None)
+    mocker.patch.object(usb_find, "LIBRARY", "libusb-0.0.so.99")
     with pytest.raises(PortError) as caught:
         usb_find.backend_of(HERE)
     assert with_step(str(caught.value)) == (
-        "libusb-missing: libusb-1.0.so.0 cannot be loaded; install the package libusb-1.0-0"
+        "libusb-missing: libusb-0.0.so.99 cannot be loaded; install the package libusb-1.0-0"
     )
 
 
-def test_a_computer_without_usb_says_so(mocker: MockerFixture) -> None:
-    mocker.patch("ctypes.CDLL")
+class NoBuses:
+    """libusb, as it fails where the kernel has no USB."""
+
+    def libusb_init(self, _context: object) -> int:
+        return -99
+
+    def libusb_strerror(self, _code: int) -> bytes:
+        return b"Other error"
+
+
+@pytest.mark.parametrize("loaded", [NoBuses(), None])
+def test_a_computer_without_usb_says_so(mocker: MockerFixture, loaded: NoBuses | None) -> None:
+    mocker.patch("usb.backend.libusb1._lib", loaded)
+    mocker.patch.object(usb_find, "dlopen")
     mocker.patch("usb.backend.libusb1.get_backend", return_value=None)
     with pytest.raises(PortError, match="no USB on this computer") as caught:
         usb_find.backend_of(HERE)
