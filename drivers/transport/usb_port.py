@@ -27,7 +27,7 @@ from typing import Final
 import usb.util
 from usb.core import USBError, USBTimeoutError
 
-from drivers.transport import usb_find
+from drivers.transport import usb_find, usb_hotplug
 from drivers.transport.port_error import PortError
 from drivers.transport.url import UsbPlace, usb_place
 from drivers.transport.usb_find import Found
@@ -267,6 +267,8 @@ def sentence_of(error: USBError) -> str:
 class Opener:
     """Opens one device again and again, in a thread: finding it may take long.
 
+    After a look in vain the next one waits for the system to announce a device, where it does; one
+    behind USB/IP is looked for whenever this is called.
     Without a serial number in the URL it keeps to the first device that it has found: another one
     in its place is never taken.
     """
@@ -278,6 +280,7 @@ class Opener:
         self._result: Found | tuple[str, str] | None = None  # code and sentence: an exception would
         # keep alive all that was looked at, and the guard collects no garbage
         self._newest: UsbPort | None = None
+        self._announcements: usb_hotplug.Announcements | None = None  # while it is looked for
 
     def __call__(self) -> UsbPort:
         """BlockingIOError: it is being opened, ask again. PortError says why it cannot be."""
@@ -301,6 +304,10 @@ class Opener:
         if self._newest is not None and not self._newest.ended(1.0):
             self._result = ("port-busy", "the port before has not ended yet")
             return
+        if self._announcements is not None:
+            self._announcements.wait()
+        elif not self._place.server:
+            self._announcements = usb_hotplug.listen()  # before the look: nothing is missed
         try:
             self._result = usb_find.claim(self._place, usb_find.backend_of(self._place))
         except PortError as error:
@@ -308,6 +315,10 @@ class Opener:
         except USBError as error:
             explained = usb_find.explained(error, "the USB device")
             self._result = (explained.code, str(explained.args[0]))
+        else:
+            if self._announcements is not None:
+                self._announcements.close()
+                self._announcements = None
 
 
 def _urgency() -> Callable[[], None]:

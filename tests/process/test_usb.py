@@ -5,6 +5,7 @@ What the coil gave is judged by the ground truth of the emulator, as everywhere.
 
 from __future__ import annotations
 
+import gc
 import itertools
 import select
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 from drivers.transport.usb_port import Opener, UsbPort
 from tests.process.system import PROGRAMS, System, boot_us, system, until
 from tests.process.test_family_sessions import pattern
-from tests.tables.test_usb_port import opened
+from tests.tables.test_usb_port import lost, opened
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -145,6 +146,24 @@ def test_stop_reaches_the_device_while_bulk_is_halted_or_full(
     began = boot_us()
     assert port.stop()
     assert usb.whole.until_logged("stop", after=0) >= began
+
+
+def test_a_device_that_comes_and_goes_leaves_nothing_behind(usb: UsbSystem) -> None:
+    """The guard collects no garbage, and a plug may be loose for weeks."""
+    usb.plug()
+    opener, counts = Opener(f"usbip:unix:{usb.socket}#SIM00001"), []
+    gc.disable()
+    try:
+        for _ in range(16):
+            port = opened(opener)
+            usb.ctl("set", "disconnect", "value=1")
+            lost(port)
+            port.close()
+            assert port.ended(5)
+            counts.append(len(gc.get_objects()))
+    finally:
+        gc.enable()
+    assert counts[-1] - counts[5] < 10, counts
 
 
 def test_the_port_waits_for_nothing_while_nothing_comes(port: UsbPort) -> None:

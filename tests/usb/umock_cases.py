@@ -20,7 +20,7 @@ import usb.util
 from usb.core import USBError, USBTimeoutError
 
 from drivers.tmslink.usb_identity import usb_identity
-from drivers.transport import usb_find, usb_port
+from drivers.transport import usb_find, usb_hotplug, usb_port
 from drivers.transport.port_error import PortError
 from drivers.transport.url import usb_place
 from drivers.transport.usb_port import Opener, UsbPort
@@ -50,9 +50,11 @@ def opened(opener: Opener) -> UsbPort:
 
 def refusal(opener: Opener) -> str:
     try:
-        opened(opener).close()
+        port = opened(opener)
     except PortError as error:
         return error.code
+    port.close()
+    assert port.ended(WAIT_S)
     return ""
 
 
@@ -178,8 +180,24 @@ def stop() -> None:
     assert port.ended(WAIT_S)
 
 
+def hotplug() -> None:
+    """udev's word, and nothing else, ends a wait for a device that is away."""
+    usb_hotplug.LOOK_ANYWAY_S = usb_hotplug.RULES_WITHIN_S = 3_600  # type: ignore[misc]
+    bus("unplug")
+    opener = Opener(f"usb:{SERIAL}")
+    assert refusal(opener) == "port-missing"
+    for _ in range(20):
+        with pytest.raises(BlockingIOError):
+            opener()
+        select.select([], [], [], 0.005)
+    bus("plug", SERIAL)  # umockdev announces it twice, at first without its node
+    while refusal(opener):
+        pass
+
+
 def contexts() -> None:
     """Looking again and again, as the guard does while nothing is there, keeps nothing open."""
+    usb_hotplug.LOOK_ANYWAY_S = 0.01  # type: ignore[misc]
     gc.disable()  # as in the guard
     opener = Opener("usb:TR999999")
     sizes = []
@@ -189,7 +207,27 @@ def contexts() -> None:
     assert len(set(sizes[1:])) == 1, sizes
 
 
-CASES = {case.__name__: case for case in (session, raw, unplug, pending, stop, contexts)}
+def objects() -> None:
+    """A device that comes and goes leaves no more behind than one that went once."""
+    usb_hotplug.LOOK_ANYWAY_S = 0.01  # type: ignore[misc]
+    opener, counts = Opener(f"usb:{SERIAL}"), []
+    gc.disable()  # as in the guard
+    for _ in range(16):
+        port = opened(opener)
+        bus("unplug")
+        lost(port)
+        port.close()
+        assert port.ended(WAIT_S)
+        assert refusal(opener) == "port-missing"
+        bus("plug", SERIAL)
+        counts.append(len(gc.get_objects()))
+    assert counts[-1] - counts[5] < 10, counts
+
+
+CASES = {
+    case.__name__: case
+    for case in (session, raw, unplug, pending, stop, hotplug, contexts, objects)
+}
 
 if __name__ == "__main__":
     usb_port.POLL_MS = 20  # type: ignore[misc] # ports end within their time-out
