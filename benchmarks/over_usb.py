@@ -180,7 +180,7 @@ def opening_and_idling(folder: Path) -> list[Figure]:
         Figure("USB, from nothing to an open port", found * 1e3, "ms", None),
         Figure("USB, longest that opening keeps the guard", longest * 1e3, "ms", 5),
         Figure("USB, open port, nothing passes", silent, "% core", 3),
-        Figure("USB, session with beats and STATUS, driver too", beating, "% core", 3),
+        Figure("USB, beats as while armed, STATUS, driver too", beating, "% core", None),
     ]
 
 

@@ -31,7 +31,7 @@ def _python(*words: str) -> list[str]:
 
 
 @contextmanager
-def _running(*words: str | Path, **options: object) -> Iterator[subprocess.Popen[str]]:
+def running(*words: str | Path, **options: object) -> Iterator[subprocess.Popen[str]]:
     """A process that is ended, by its id, when the block is left."""
     child = subprocess.Popen(  # type: ignore[call-overload]
         [str(w) for w in words], text=True, **{"stdout": subprocess.PIPE, **options}
@@ -50,7 +50,7 @@ def wake_ups(folder: Path) -> list[Figure]:
     theirs: list[float] = []
     stim = folder / "stim"
     has_reference = shutil.which("cyclictest") is not None
-    with _running(BIN / "tmssim", "tmslink", "--pty", stim) as emulator:
+    with running(BIN / "tmssim", "tmslink", "--pty", stim) as emulator:
         assert emulator.stdout is not None
         emulator.stdout.readline()
         for _ in range(TURNS):
@@ -100,9 +100,9 @@ def stop_latency(folder: Path) -> list[Figure]:
     port = os.ttyname(slave)
     config = _config(folder, port)
     late = []
-    with _running(BIN / "tms-guard", "--config", config) as _guard:
+    with running(BIN / "tms-guard", "--config", config) as _guard:
         stop = folder / "stop.sock"
-        _wait_for(stop)
+        wait_for(stop)
         if not select.select([master], [], [], 5.0)[0]:  # it listens first, and then says HELLO
             raise RuntimeError("no HELLO within 5 seconds")
         sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -134,14 +134,14 @@ def start_times(folder: Path) -> list[Figure]:
         Figure("tmsctl stop, start to datagram", _best(5, lambda: _stop_start(folder)), "s", 0.12),
     ]
     stim = folder / "stim2"
-    with _running(BIN / "tmssim", "tmslink", "--pty", stim) as emulator:
+    with running(BIN / "tmssim", "tmslink", "--pty", stim) as emulator:
         assert emulator.stdout is not None
         emulator.stdout.readline()
         config = _config(folder, str(stim))
         ready, rss = [], 0.0
         for _ in range(3):
             began = time.perf_counter()
-            with _running(BIN / "tmsd", "--config", config, stderr=subprocess.PIPE) as daemon:
+            with running(BIN / "tmsd", "--config", config, stderr=subprocess.PIPE) as daemon:
                 assert daemon.stderr is not None
                 for line in daemon.stderr:
                     if '"ready"' in line:
@@ -174,7 +174,7 @@ def _stop_start(folder: Path) -> float:
         listener.bind(str(path))
         listener.settimeout(5)
         began = time.perf_counter()
-        with _running(BIN / "tmsctl", "--runtime", runtime, "stop", stderr=subprocess.PIPE):
+        with running(BIN / "tmsctl", "--runtime", runtime, "stop", stderr=subprocess.PIPE):
             listener.recv(128)
             return time.perf_counter() - began
 
@@ -198,7 +198,7 @@ def _config(folder: Path, port: str) -> Path:
     return config
 
 
-def _wait_for(path: Path) -> None:
+def wait_for(path: Path) -> None:
     deadline = time.monotonic() + 5
     while not path.exists():
         if time.monotonic() > deadline:

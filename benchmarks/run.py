@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import in_process, over_usb, paced, processes
+from benchmarks import in_process, over_usb, paced, processes, usb_guard
 from benchmarks.figures import Figure
 
 MEASURES: tuple[Callable[[Path], list[Figure]], ...] = (
@@ -31,6 +31,8 @@ MEASURES: tuple[Callable[[Path], list[Figure]], ...] = (
     over_usb.round_trip,
     over_usb.stop_past_bulk,
     over_usb.opening_and_idling,
+    usb_guard.unplugged,
+    usb_guard.idle,
 )
 
 

@@ -42,17 +42,17 @@ class Line:
 
     def __init__(self, line: socket.socket) -> None:
         self.line = line
-        self._data = bytearray()
+        self._data = b""
 
     def take(self, size: int) -> bytes:
-        while len(self._data) < size:
+        data = self._data
+        while len(data) < size:
             piece = self.line.recv(65_536)
             if not piece:
                 raise Gone
-            self._data += piece
-        data = bytes(self._data[:size])
-        del self._data[:size]
-        return data
+            data += piece
+        self._data = data[size:]
+        return data[:size]
 
 
 def echo(line: Line) -> None:
@@ -79,21 +79,21 @@ def usbip(line: Line) -> None:
         command, number, _, incoming, endpoint, flags, size, _, _, _, setup = _COMMAND.unpack(
             line.take(HEADER)
         )
-        data = line.take(size) if command == 1 and not incoming else b""
         if command == 2:
             hit = sum(pipe.pop(flags, None) is not None for pipe in waiting.values())
             line.line.sendall(_REPLY.pack(4, number, 0, 0, 0, -104 if hit else 0, 0, 0, 0, 0))
-        elif endpoint == 0:
+            continue
+        if endpoint == 0:
             answer = _control(setup)[:size]
             line.line.sendall(_REPLY.pack(3, number, 0, 0, 0, 0, len(answer), 0, 0, 0) + answer)
-        elif incoming:
+            continue
+        if incoming:
             waiting[endpoint][number] = size
         else:
-            ready.append(data)
-            line.line.sendall(_REPLY.pack(3, number, 0, 0, 0, 0, len(data), 0, 0, 0))
+            ready.append(line.take(size))
+            line.line.sendall(_REPLY.pack(3, number, 0, 0, 0, 0, size, 0, 0, 0))
         while ready and waiting[2]:
-            number, size = next(iter(waiting[2].items()))
-            del waiting[2][number]
+            number, size = waiting[2].popitem()
             said = ready.popleft()
             if len(said) > size:
                 ready.appendleft(said[size:])
