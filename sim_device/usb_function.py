@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import struct
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -103,6 +103,7 @@ class UsbFunction:
         self.configured: int = 0
         self._pipes = {each.address: _Pipe(each.address) for each in role.about.endpoints}
         self._control = _Pipe(0)
+        self._all = (self._control, *self._pipes.values())
         self._lost: dict[Hashable, Done] = {}  # will never complete while it is on the bus
         self._busy = self._again = False
         self._away_until_us: int | None = None  # by usb_reset
@@ -136,8 +137,12 @@ class UsbFunction:
         self._move(now_us)
 
     def next_event_us(self) -> int | None:
-        instants = (self.device.next_event_us(), self._away_until_us, *map(self._due_us, self._all))
-        return min((at for at in instants if at is not None), default=None)
+        earliest = self.device.next_event_us()
+        waiting = [self._due_us(pipe) for pipe in self._all if pipe.waiting]
+        for at in (self._away_until_us, *waiting):
+            if at is not None and (earliest is None or at < earliest):
+                earliest = at
+        return earliest
 
     def take_output(self) -> bytes:
         """Nothing: what the device says leaves in packets."""
@@ -242,11 +247,6 @@ class UsbFunction:
 
     # -- inside --------------------------------------------------------------------------------
 
-    @property
-    def _all(self) -> Iterator[_Pipe]:
-        yield self._control
-        yield from self._pipes.values()
-
     def _move(self, to_us: int) -> None:
         self.device.run_to(to_us)
         self.now = max(self.now, to_us)
@@ -277,13 +277,13 @@ class UsbFunction:
                 self._end_all(-errno.ESHUTDOWN)
                 self._leave()
         for pipe in self._all:
-            if not pipe.address & IN:
+            if pipe.waiting and not pipe.address & IN:
                 self._serve(pipe)
         output = self.device.take_output()
         if output:
             self.role.hear(output, self.now)
-        for pipe in self._pipes.values():
-            if pipe.address & IN:
+        for pipe in self._all:
+            if pipe.waiting and pipe.address & IN:
                 self._serve(pipe)
 
     def _leave(self) -> None:
@@ -308,7 +308,7 @@ class UsbFunction:
 
     def _due_us(self, pipe: _Pipe) -> int | None:
         """When something happens at an endpoint by the mere passing of time."""
-        if not pipe.waiting or self._wrongs.naks(pipe.address):
+        if self._wrongs.naks(pipe.address):
             return None
         ready_us = pipe.waiting[0].ready_us
         if ready_us > self.now:

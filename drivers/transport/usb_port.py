@@ -53,6 +53,41 @@ IDENTITY_REQUEST: Final = (0xC1, 0x02)
 """bmRequestType and bRequest, docs/tmslink.md."""
 
 
+class Inward:
+    """Puts what is read of one pipe together again, so that the frames of a transfer stay so."""
+
+    def __init__(self) -> None:
+        self._begun = b""
+
+    def add(self, piece: bytes) -> bytes:
+        """The transfer that this ends; nothing while it goes on."""
+        self._begun += piece
+        if len(piece) == READ_SIZE and len(self._begun) < TRANSFER_MAX:
+            return b""
+        whole, self._begun = self._begun, b""
+        return whole
+
+
+class Halts:
+    """A halted endpoint is freed once; one that halts again, or anything else, is a loss."""
+
+    def __init__(self) -> None:
+        self._failed = 0  # transfers since the last one that worked
+
+    def worked(self) -> None:
+        self._failed = 0
+
+    def frees(self, number: int | None) -> bool:
+        """May a transfer that failed with this errno be forgotten, and its endpoint freed?"""
+        self._failed += 1
+        return number == errno.EPIPE and self._failed == 1
+
+
+def has_no_end(data: bytes, packet_out: int) -> bool:
+    """Does nothing but an empty packet behind it say that this transfer OUT is over?"""
+    return len(data) % packet_out == 0
+
+
 class UsbPort:
     """An open device. Only one thread, the guard's, calls its methods."""
 
@@ -137,8 +172,7 @@ class UsbPort:
     def _read_all(self, endpoint: int) -> None:
         buffer = array("B", bytes(READ_SIZE))
         room = threading.Semaphore(HANDED_OVER_MAX)  # a pipe that overflows leaves the other alone
-        begun = b""
-        halts = 0
+        inward, halts = Inward(), Halts()
         while not self._over:
             if not room.acquire(timeout=POLL_MS / 1_000):
                 continue  # the guard is behind
@@ -149,34 +183,28 @@ class UsbPort:
                 continue
             except USBError as error:
                 room.release()
-                halts += 1
                 self._clear_halt(endpoint, error, halts)
                 continue
-            halts = 0
-            begun += buffer[:size].tobytes()
-            if size == READ_SIZE and len(begun) < TRANSFER_MAX:
-                room.release()  # the transfer goes on: its frames stay together
-                continue
-            if not begun:
+            halts.worked()
+            whole = inward.add(buffer[:size].tobytes())
+            if not whole:
                 room.release()
                 continue
-            self._came.append((room, begun))
-            begun = b""
+            self._came.append((room, whole))
             self._wake()
 
     def _write_all(self) -> None:
-        halts = 0
+        halts = Halts()
         try:
             while (data := self._next_write()) is not None:
                 if not data or self._gone is not None:
                     continue  # until the guard has closed
                 try:
                     self._send(data)
-                    halts = 0
+                    halts.worked()
                 except USBTimeoutError:
                     continue  # a device that falls silent is noticed by the status's age
                 except USBError as error:
-                    halts += 1
                     self._clear_halt(self._found.bulk_out, error, halts)
         finally:
             for thread in self._others:
@@ -208,8 +236,8 @@ class UsbPort:
     def _send(self, data: bytes) -> None:
         write, endpoint = self._found.device.write, self._found.bulk_out
         write(endpoint, data, WRITE_WITHIN_MS)
-        if len(data) % self._found.packet_out == 0:
-            write(endpoint, b"", WRITE_WITHIN_MS)  # nothing else says that the transfer is over
+        if has_no_end(data, self._found.packet_out):
+            write(endpoint, b"", WRITE_WITHIN_MS)
 
     def _stop_all(self) -> None:
         kind, request = STOP_REQUEST
@@ -224,12 +252,9 @@ class UsbPort:
                 if error.errno != errno.EPIPE:  # one that knows no such request reads the bytes
                     self._lose(error)
 
-    def _clear_halt(self, endpoint: int, error: USBError, halts: int) -> None:
-        """A halted endpoint is freed once; one that halts again, or anything else, is a loss.
-
-        What it held is not sent again: nothing that fires is ever repeated.
-        """
-        if error.errno == errno.EPIPE and halts == 1:
+    def _clear_halt(self, endpoint: int, error: USBError, halts: Halts) -> None:
+        """What a halted endpoint held is not sent again: nothing that fires is ever repeated."""
+        if halts.frees(error.errno):
             try:
                 self._found.device.clear_halt(endpoint)
             except USBError as worse:

@@ -115,13 +115,16 @@ class Chaos:
         """From here on nothing goes wrong any more, and what broke is mended."""
         world = self.world
         world.firmware.faults.clear_all()
-        world.to_device.cut = world.to_host.cut = False
-        world.port.plugged = True
+        self.mend_line()
         world.disk_us = 0
         hot = world.firmware.machine.unit.heat.at(world.device_us()).surface_c > HOT_C
         if hot and self.kinds:
             world.cool_coil()
         world.run(1 * SECOND)  # whatever still lies there comes back
+
+    def mend_line(self) -> None:
+        self.world.to_device.cut = self.world.to_host.cut = False
+        self.world.port.plugged = True
 
     # -- the computer ------------------------------------------------------------------------
 

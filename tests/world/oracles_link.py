@@ -155,8 +155,15 @@ def unstuffed(piece: bytes) -> bytes:
 
 
 def channel(e: Evidence) -> list[str]:
-    """O12: the device acted only on what this very session had sent, in its order, and once."""
+    """O12: the device acted only on what this very session had sent, in its order, and once.
+
+    Nobody arms a device on USB that comes with another serial number than its own.
+    """
     sent, found = _sent(e)
+    for line in events(e, "arm"):
+        shown = line.get("usb_serial", e["serial"])
+        if shown != e["serial"]:
+            found.append(f"armed at {clock(line['at_us'])}, when it came as {shown}")
     forged = bool(injected(e, "rx_foreign_session") and injected(e, "foreign_session"))
     newest: dict[int, int] = {}
     for at_us, _, name, session, sequence, values in e["heard"]:

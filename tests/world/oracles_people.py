@@ -100,6 +100,7 @@ _DEVICE_MUST_STOP: Final = {
     "charger_fault": 1 * MS,
     "coil_absent": 1 * MS,
     "disconnect": 55 * MS,
+    "usb_reset": 1 * MS,
 }
 PRESENCE_US: Final = 60 * SECOND
 CONFIRMED_US: Final = 10 * SECOND

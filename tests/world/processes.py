@@ -12,10 +12,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 from unittest import mock
 
-from drivers.tmslink.driver import TmslinkStimulator
 from firmware_protocol.quantities import MS
 from tmsctl.guard.core import PERIOD_US, Guard, Inputs
-from tmsctl.guard.entry import device_envelope
 from tmsctl.guard.plans import plan_for
 from tmsctl.ipc import messages as ipc
 from tmsctl.records.journal import Journal
@@ -47,7 +45,7 @@ class GuardProcess:
         self._greeted = False
         latched, all_sent_since = world.left_by_guard()
         self.guard = Guard(
-            TmslinkStimulator(world.port.open, device_envelope(world.site)),
+            world.new_driver(),
             world.site,
             lambda load, envelope, why_not: plan_for(
                 load, world.library, world.site, envelope, why_not

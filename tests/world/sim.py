@@ -18,8 +18,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
+from drivers.tmslink.driver import TmslinkStimulator
 from firmware_protocol.quantities import MS, SECOND, BootUs
 from sim_device.device import DeviceClock
 from sim_device.faults import Rule
@@ -27,6 +28,7 @@ from sim_device.settings import Settings
 from sim_device.tmslink_firmware import Firmware
 from sim_device.world import VirtualPort, Wire
 from tests.world.processes import Disk, GuardProcess, TmsdProcess
+from tmsctl.guard.entry import device_envelope
 from tmsctl.records.journal import JournalError
 from tmsctl.safety.limits import GENERAL, Limits
 from tmsctl.stimulation.protocol import Protocol, load_library
@@ -45,6 +47,20 @@ BAUD_US: Final = 11
 LIBRARY: Final = load_library()
 
 Line = dict[str, Any]
+
+
+class Port(Protocol):
+    """What a world needs of the way to its device, besides bytes."""
+
+    now_us: int
+    plugged: bool
+
+    @property
+    def clock(self) -> DeviceClock:
+        """That of the device."""
+
+    def advance(self, to_us: int, heard: Callable[[int], None] | None = None) -> None:
+        """See `VirtualPort`."""
 
 
 class World:
@@ -85,17 +101,30 @@ class World:
 
         self.settings = settings or Settings()
         self.firmware = Firmware(self.settings, self.rng, self._log, rules, self._hear)
-        self.to_device = RecordingWire(self.rng, self.rng.randrange(50, 1_500), BAUD_US)
-        self.to_host = Wire(self.rng, self.rng.randrange(50, 1_500), BAUD_US)
-        self.to_device.written = self.written
-        clock = DeviceClock(START_US, self.settings.clock_us, self.settings.drift_ppm)
-        self.port = VirtualPort(self.firmware, self.to_device, self.to_host, clock, START_US)
+        self.port = self.new_line(
+            DeviceClock(START_US, self.settings.clock_us, self.settings.drift_ppm)
+        )
         self.disk = Disk(self._on_disk)
         self.disk_us = 0  # how long each write takes
         self.guard: GuardProcess | None = None
         self.tmsd: TmsdProcess | None = None
         self.start_guard()
         self.start_tmsd()
+
+    # -- the line ----------------------------------------------------------------------------
+
+    def new_line(self, clock: DeviceClock) -> Port:
+        """The way between guard and device."""
+        self.to_device = RecordingWire(self.rng, self.rng.randrange(50, 1_500), BAUD_US)
+        self.to_host = Wire(self.rng, self.rng.randrange(50, 1_500), BAUD_US)
+        self.to_device.written = self.written
+        line = VirtualPort(self.firmware, self.to_device, self.to_host, clock, START_US)
+        self._open = line.open
+        return line
+
+    def new_driver(self) -> TmslinkStimulator:
+        """Each guard process makes its own."""
+        return TmslinkStimulator(self._open, device_envelope(self.site))
 
     # -- time --------------------------------------------------------------------------------
 

@@ -10,9 +10,10 @@ import sqlite3
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from firmware_protocol.quantities import SECOND
 from sim_device.settings import Settings
@@ -21,6 +22,7 @@ from tests.world.evidence import Evidence
 from tests.world.operator import Habits, Operator
 from tests.world.oracles import judge
 from tests.world.sim import START_US, World
+from tests.world.usb_world import UsbChaos, UsbWorld
 from tmsctl.safety.limits import TABLE, Limits, site_limits
 from tmsctl.stimulation.protocol import load_library
 
@@ -30,6 +32,18 @@ SHORT: Final = ("ctbs600", "itbs600", "itbs90", "ctbs150", "hf10-60", "lf1-30")
 SHM: Final = Path("/dev/shm")
 USABLE_WITHIN_US: Final = 240 * SECOND
 AFTER_US: Final = 20 * SECOND
+
+
+class Line(NamedTuple):
+    """How the device is connected, and what goes wrong then."""
+
+    world: Callable[..., World]
+    chaos: Callable[[Any, tuple[str, ...] | None], Chaos]
+    test: str  # what replays a seed
+
+
+SERIAL: Final = Line(World, Chaos, "tests/world/test_seeds.py")
+USB: Final = Line(UsbWorld, UsbChaos, "tests/world/test_usb_seeds.py")
 
 
 @dataclass(frozen=True)
@@ -42,6 +56,7 @@ class Spec:
     settings: Settings | None = None
     site: tuple[tuple[str, int], ...] = ()
     recovers: bool = True
+    line: Line = SERIAL
 
 
 @dataclass
@@ -56,6 +71,7 @@ class Result:
     sessions: int  # completed
     refusals: Counter[str]
     evidence: Evidence
+    test: str  # what replays it
 
     @property
     def trace(self) -> str:
@@ -64,7 +80,7 @@ class Result:
 
     def story(self) -> str:
         lines = [f"{name}: {what}" for name, several in self.wrong.items() for what in several[:5]]
-        replay = f".venv/bin/python -m pytest tests/world/test_seeds.py --seed {self.seed}"
+        replay = f".venv/bin/python -m pytest {self.test} --seed {self.seed}"
         return "\n".join([f"seed {self.seed} went wrong; replay it with", replay, *lines])
 
 
@@ -94,7 +110,7 @@ class _Story:
             coil_start_dc=rng.randrange(190, 330),
             pulse_count=rng.choice((0, 5_000, 2_000_000)),
         )
-        self.world = World(rng, folder, settings, site, LIBRARY)
+        self.world = spec.line.world(rng, folder, settings, site, LIBRARY)
         habits = spec.habits or Habits(
             protocols=tuple(rng.sample(SHORT, 3)),
             thresholds=tuple(rng.randrange(300, 830) / 10 for _ in range(3)),
@@ -103,7 +119,7 @@ class _Story:
             forgets=rng.choice((0.0, 0.0, 0.1)),
         )
         self.operator = Operator(self.world, habits)
-        self.chaos = Chaos(self.world, spec.kinds)
+        self.chaos = spec.line.chaos(self.world, spec.kinds)
 
     def run(self) -> Result:
         world = self.world
@@ -189,6 +205,7 @@ class _Story:
             sessions=sum(s["ended_by"] == "complete" for s in evidence["sessions"]),
             refusals=answers,
             evidence=evidence,
+            test=self.spec.line.test,
         )
 
 
@@ -215,5 +232,7 @@ def trace_of(evidence: Evidence) -> str:
 
 
 if __name__ == "__main__":
-    for argument in sys.argv[1:]:  # short stories, for comparing traces
-        print(tell(int(argument), Spec(length_us=30 * SECOND, recovers=False)).trace)
+    for argument in sys.argv[1:]:  # short stories, for comparing traces; over USB: usb:7
+        line = USB if argument.startswith("usb:") else SERIAL
+        seed = int(argument.removeprefix("usb:"))
+        print(tell(seed, Spec(length_us=30 * SECOND, recovers=False, line=line)).trace)
