@@ -53,7 +53,9 @@ def _tmslink(place: Place, _options: Options) -> Stimulator:
         from drivers.transport.usb_port import Opener  # noqa: PLC0415
 
         opener = Opener(place.url)
-        return TmslinkStimulator(lambda: place.wrap(opener()), place.site, two_pipes=True)
+        return TmslinkStimulator(
+            lambda: place.wrap(opener()), place.site, usb_serial=lambda: opener.serial
+        )
     return TmslinkStimulator(lambda: place.wrap(SerialPort(place.url, 921_600)), place.site)
 
 

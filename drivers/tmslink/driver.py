@@ -72,15 +72,21 @@ class TmslinkStimulator:
     wake_at: BootUs | None = None  # the device times every pulse
 
     def __init__(
-        self, open_port: Callable[[], Transport], site: Envelope, *, two_pipes: bool = False
+        self,
+        open_port: Callable[[], Transport],
+        site: Envelope,
+        *,
+        usb_serial: Callable[[], str] | None = None,
     ) -> None:
         """`site`: limits of this installation; the device is told to keep to them as well.
-        `open_port`: OSError with the cause; BlockingIOError: ask again. `two_pipes`: see `Link`.
+        `open_port`: OSError with the cause; BlockingIOError: ask again. `usb_serial`: on USB, the
+        serial number that the bus shows of the open port.
         """
         self._open_port = open_port
         self._site = site
         self._port: Transport | None = None
-        self._link = Link(two_pipes=two_pipes)
+        self._usb_serial = usb_serial
+        self._link = Link(two_pipes=usb_serial is not None)
         self._clock = ClockEstimate()
         self._up = False
         self._identity: wire.Identity | None = None
@@ -329,6 +335,11 @@ class TmslinkStimulator:
                 f"wrong-version: the device speaks tmslink {identity.protocol}, "
                 f"this driver {wire.PROTOCOL_VERSION}"
             )
+            return
+        if self._usb_serial is not None and (shown := self._usb_serial()) != identity.serial:
+            self._nonce = 0
+            self._down(f"usb-descriptors: USB shows the serial number {shown!a}, "
+                       f"the device says {identity.serial!a}")  # fmt: skip
             return
         self._identity = identity
         self._clock = ClockEstimate()

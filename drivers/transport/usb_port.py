@@ -325,6 +325,11 @@ class Opener:
             raise PortError("port-failed", f"no thread can be had for USB: {error}") from error
         return self._newest
 
+    @property
+    def serial(self) -> str:
+        """Of the one device that is opened; empty: of whichever is found first."""
+        return self._place.serial
+
     def _look(self) -> None:
         """Wait for the port before this one to end, then claim the device."""
         if self._newest is not None and not self._newest.ended(1.0):

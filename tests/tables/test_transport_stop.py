@@ -81,7 +81,7 @@ def test_a_port_that_is_being_opened_is_asked_again_with_each_call_and_is_no_los
 
 
 def usb_driver(port: Open, site: Envelope) -> TmslinkStimulator:
-    return TmslinkStimulator(port, site, two_pipes=True)
+    return TmslinkStimulator(port, site, usb_serial=lambda: "SIM00001")
 
 
 class Way:

@@ -388,7 +388,7 @@ def test_a_device_is_opened_by_its_serial_number_or_as_the_only_one(
         port.write(b"hello")
         assert heard(port, 5) == b"hello"
         closed(port)
-        assert server.imported == {}
+        until(lambda: server.imported == {}, "the server has it back")
 
 
 def test_the_caller_never_waits_for_the_opening(folder: Path) -> None:

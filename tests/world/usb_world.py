@@ -30,8 +30,10 @@ class UsbWorld(World):
         return UsbBus(function, clock, START_US, self.rng)
 
     def new_driver(self) -> TmslinkStimulator:
-        self.opener = VirtualOpener(self.port, self.named, self.written, self.rng)
-        return TmslinkStimulator(self.opener, device_envelope(self.site), two_pipes=True)
+        opener = self.opener = VirtualOpener(self.port, self.named, self.written, self.rng)
+        return TmslinkStimulator(
+            opener, device_envelope(self.site), usb_serial=lambda: opener.serial
+        )
 
     def kill_guard(self, back_after_us: int = RESTART_US) -> None:
         lived = self.guard is not None
@@ -106,22 +108,22 @@ class UsbChaos(Chaos):
         self.usb.port.plugged = True
 
     def _other_serial(self) -> None:
-        """It comes back as if it were another one; later as itself."""
+        """It comes back as if it were another one; some time later as itself."""
+        world, rng = self.world, self.rng
         self.inject(Rule("usb_other_serial", times=1))
-        self._plug_anew()
-        self.world.run(self.rng.randrange(100, 4_000) * MS)
-        self._plug_anew()
+        self.inject(Rule("disconnect", rng.choice(AWAY_MS)))
+        world.at(world.now + rng.randrange(4, 20) * SECOND, self._as_itself)
 
-    def _plug_anew(self) -> None:
-        self.inject(Rule("disconnect", self.rng.choice(AWAY_MS)))
-        self.world.run(max(AWAY_MS) * MS + 10 * MS)
+    def _as_itself(self) -> None:
+        self.inject(Rule("disconnect", 100))
 
     def mend_line(self) -> None:
         """It has its own serial number again, and somebody restarts a guard that took another."""
         if not self.kinds:
             return
         self.usb.port.plugged = True
-        self._plug_anew()
+        self._as_itself()
+        self.world.run(200 * MS)
         if self.usb.opener.serial not in ("", self.world.settings.serial):
             self.kill_guard()
 
