@@ -166,7 +166,7 @@ def opening_and_idling(folder: Path) -> list[Figure]:
             time.sleep(0.0005)
         found = time.perf_counter() - began
         silent = _busy_pct(lambda: time.sleep(0.01))
-        driver = TmslinkStimulator(lambda: port, SITE, two_pipes=True)
+        driver = TmslinkStimulator(lambda: port, SITE, usb_serial=lambda: opener.serial)
         cycle = _Cycle(driver)
         for _ in range(60):
             cycle()

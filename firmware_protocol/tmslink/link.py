@@ -98,7 +98,8 @@ class Link:
         self.asked: dict[int, BootUs] = {}  # commands under way, by number: their deadlines
         self._deframer = Deframer()
         self._torn = False  # the piece before was damaged, and what follows may be the rest of it
-        self._damaged = 0  # frames told as bad since the last good one
+        self._damaged = 0  # frames told as bad; they are not told again as lost
+        self._settled_at = 0  # once this number is passed, none of them is missed any more; 0: open
 
     def hello(self, message: AnyMessage, nonce: int) -> bytes:
         """Frame a HELLO; until IDENTITY echoes its nonce, the session stays closed."""
@@ -199,7 +200,10 @@ class Link:
             counters.lost += lost
             if lost > self._damaged:  # the others were told when they came, spoilt
                 events.append(BadFrame(f"lost: {lost - self._damaged} frames never came"))
-        self._damaged = 0
+            self._damaged = max(0, self._damaged - lost)
+        self._settled_at = self._settled_at or sequence
+        if self._passed >= self._settled_at:
+            self._damaged = self._settled_at = 0
         counters.frames += 1
         return True
 
@@ -232,7 +236,7 @@ class Link:
     def _bad(self, why: str, events: list[LinkEvent]) -> None:
         """One damaged frame. A wrong bit that became a delimiter does not make it two."""
         if self.session and not self._torn:
-            self._damaged += 1
+            self._damaged, self._settled_at = self._damaged + 1, 0
             events.append(BadFrame(why))
         self._torn = True
 
@@ -251,5 +255,6 @@ class Link:
         self.session = session
         self._nonce = None
         self._seed = crc32(serial.encode().ljust(8, b"\0"))
-        self._received, self._passed, self._damaged = [0, 0], 0, 0
+        self._received, self._passed = [0, 0], 0
+        self._damaged = self._settled_at = 0
         self._early.clear()

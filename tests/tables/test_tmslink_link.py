@@ -428,6 +428,22 @@ def test_a_number_is_lost_when_both_pipes_are_past_it() -> None:
     assert bad(link, sent_by_device(STATUS, 7) + sent_by_device(LIMITS, 8)) == []
 
 
+@pytest.mark.parametrize(
+    ("next_limits", "bad_frames"), [(7, ["checksum"]), (8, ["checksum", "lost"])]
+)
+def test_a_frame_that_came_damaged_is_not_told_again_once_both_pipes_are_past_it(
+    next_limits: int, bad_frames: list[str]
+) -> None:
+    """A defect once: over USB one frame that was cut short counted twice, and ended a session."""
+    link = two_pipes()
+    told = bad(link, sent_by_device(LIMITS, 3) + sent_by_device(STATUS, 4)[:20] + b"\0")
+    for number in (5, 6, next_limits + 1):
+        told += bad(link, sent_by_device(STATUS, number))
+    told += bad(link, sent_by_device(LIMITS, next_limits))
+    assert told == bad_frames
+    assert bad(link, sent_by_device(STATUS, 11) + sent_by_device(LIMITS, 12)) == ["lost"]
+
+
 @pytest.mark.parametrize(("ahead", "lost"), [(OVERTAKEN_MAX - 1, 0), (OVERTAKEN_MAX, 1)])
 def test_a_number_that_is_missing_for_long_is_lost_although_one_pipe_is_silent(
     ahead: int, lost: int

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from drivers.contract import Envelope
+from drivers.contract import Envelope, Stimulator
 from firmware_protocol.quantities import MS, SECOND, BootUs
 from sim_device.device import DeviceClock
 from sim_device.faults import Rule
@@ -125,11 +125,8 @@ class Rig:
         self.family = family
         self.settings = settings or family.settings()
         self.firmware: Any = family.device(self.settings, self.rng, self._log, rules)
-        self.to_device = Wire(self.rng, delay_us, family.per_byte_us)
-        self.to_host = Wire(self.rng, delay_us, family.per_byte_us)
-        clock = DeviceClock(START, self.settings.clock_us, self.settings.drift_ppm)
-        self.clock = clock
-        self.port = VirtualPort(self.firmware, self.to_device, self.to_host, clock, START)
+        self.clock = DeviceClock(START, self.settings.clock_us, self.settings.drift_ppm)
+        self.port = self._new_line(delay_us)
         self.limits = device_limits(limits, family.info.status_age_us)
         self.serial = serial
         self.service = Service()
@@ -137,8 +134,16 @@ class Rig:
         self.guard = self._new_guard(latched)
         self.next_cycle = BootUs(self.now + PERIOD_US)
 
+    def _new_line(self, delay_us: int) -> Any:
+        self.to_device = Wire(self.rng, delay_us, self.family.per_byte_us)
+        self.to_host = Wire(self.rng, delay_us, self.family.per_byte_us)
+        return VirtualPort(self.firmware, self.to_device, self.to_host, self.clock, START)
+
+    def _new_driver(self) -> Stimulator:
+        return self.family.driver(self.port.open, SITE)
+
     def _new_guard(self, latched: str | None) -> Guard:
-        self.driver = self.family.driver(self.port.open, SITE)
+        self.driver = self._new_driver()
         return Guard(
             self.driver,
             self.limits,

@@ -1,5 +1,5 @@
-"""`make soak MINUTES=n`: fresh seeds on every core for so long, on tmslink and on
-the stimulators of laboratories in turn; then the kill matrix.
+"""`make soak MINUTES=n`: fresh seeds on every core for so long, on tmslink over a
+line and over USB, and on the stimulators of laboratories in turn; then the kill matrix.
 
 Prints what was simulated and injected. Exit status 1 when a judge found anything, when a planted
 defect lived, or when a judge saw none of them.
@@ -21,7 +21,7 @@ from tests.world.defects import blind, matrix, matrix_text
 from tests.world.family_story import tell_family
 from tests.world.odometer import Odometer
 from tests.world.rig import START
-from tests.world.story import tell
+from tests.world.story import OVER_USB, tell
 
 
 def main() -> int:
@@ -79,12 +79,13 @@ def _work(seed: int, step: int, for_s: float, results: Any) -> None:
     while time.monotonic() < end:
         one, wrong = Odometer(), []
         try:
-            result = tell(seed)
-            one.add(result)
+            stories = [tell(seed), tell(seed, OVER_USB)]
+            for result in stories:
+                one.add(result)
             told = tell_family(seed)
             one.bench_us += told.simulated_us - START
             one.faults += told.faults
-            wrong = [each.story() for each in (result, told) if each.wrong]
+            wrong = [each.story() for each in (*stories, told) if each.wrong]
         except Exception:  # noqa: BLE001  whatever breaks is told with its seed
             wrong = [f"seed {seed} broke:\n{traceback.format_exc()}"]
         results.put((one.as_table(), "\n\n".join(wrong)))

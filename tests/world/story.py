@@ -59,6 +59,8 @@ class Spec:
     line: Line = SERIAL
 
 
+OVER_USB: Final = Spec(length_us=60 * SECOND, line=USB)
+
 @dataclass
 class Result:
     """What came of a story."""

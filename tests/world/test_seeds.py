@@ -41,7 +41,7 @@ def test_without_faults_everything_legal_happens_on_time() -> None:
 def test_the_same_seed_gives_the_same_trace_whatever_the_hashes_of_the_process() -> None:
     traces = []
     for hash_seed in ("1", "4242"):
-        command = [sys.executable, "-m", "tests.world.story", "7", "8"]
+        command = [sys.executable, "-m", "tests.world.story", "7", "usb:8"]
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
         told = subprocess.run(
             command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True
