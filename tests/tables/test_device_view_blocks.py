@@ -233,6 +233,8 @@ def test_only_its_own_report_closes_a_block() -> None:
         ([0], 2, 0, [0, 100]),  # one report is lost: all up to the last one
         ([0], 2, 1, [0, 100, 200]),
         ([], 0, 0, []),
+        ([0, 2], 3, 0, [0, 100, 200, 300]),  # place 1 was absent: one of the three was 300
+        ([0, 3], 3, 1, [0, 100, 200, 300]),
     ],
 )
 def test_the_dose_counts_pulses_at_the_times_when_they_left(

@@ -14,13 +14,15 @@ from typing import Any, Final, NamedTuple
 import pytest
 
 from drivers.tmslink.driver import TmslinkStimulator
+from drivers.transport.url import UsbPlace
 from firmware_protocol.quantities import MS, SECOND, PercentMso
-from sim_device import tmslink_machine, tmslink_session, tmslink_wire
+from sim_device import tmslink_machine, tmslink_session, tmslink_wire, usb_tmslink
 from sim_device.settings import Settings
+from tests.world import usb_line
 from tests.world.operator import Habits
 from tests.world.oracles import ORACLES
 from tests.world.sim import World
-from tests.world.story import Result, Spec, tell
+from tests.world.story import USB, Result, Spec, tell
 from tmsctl.guard import core, device_view, plans, report
 from tmsctl.guard.playback import Playback
 from tmsctl.records import clock, journal
@@ -233,6 +235,10 @@ def _one_too_many(judge: Any) -> Any:
     return lenient
 
 
+def _trusts_the_bus(make: Any) -> Any:
+    return lambda self, *given, **_: make(self, *given, usb_serial=lambda: Settings().serial)
+
+
 # -- the service ----------------------------------------------------------------------------------
 
 
@@ -375,6 +381,13 @@ DEFECTS: Final[dict[str, Defect]] = {
     "pulses before the voltage is there": Defect(
         without("GATE", "settle"), storm(("ready_early",), "ctbs150", **BUSY), (1, 2, 3, 4)),
     "times are drawn by lot": Defect(wrap(Playback, "lay_time_line", _by_lot), calm(length_s=10)),
+    "any device on the bus is taken": Defect(
+        all_of(put(usb_line, "UsbPlace", lambda _server, _serial: UsbPlace("", "")),
+               wrap(TmslinkStimulator, "__init__", _trusts_the_bus)),
+        replace(storm(("usb_other_serial",), "ctbs600"), line=USB), (1, 2, 3)),
+    "a device goes on when its bus is reset": Defect(
+        put(usb_tmslink.TmslinkRole, "reset", lambda _role, _now: None),
+        replace(storm(("usb_reset",), "ctbs600"), line=USB), (2, 3)),
 }  # fmt: skip
 
 

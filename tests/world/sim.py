@@ -14,11 +14,12 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
+import typing
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from drivers.tmslink.driver import TmslinkStimulator
 from firmware_protocol.quantities import MS, SECOND, BootUs
@@ -49,7 +50,7 @@ LIBRARY: Final = load_library()
 Line = dict[str, Any]
 
 
-class Port(Protocol):
+class Port(typing.Protocol):
     """What a world needs of the way to its device, besides bytes."""
 
     now_us: int

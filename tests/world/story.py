@@ -61,6 +61,7 @@ class Spec:
 
 OVER_USB: Final = Spec(length_us=60 * SECOND, line=USB)
 
+
 @dataclass
 class Result:
     """What came of a story."""

@@ -93,9 +93,7 @@ class UsbBus:
             lambda key, done: self.function.control(key, setup, b"", done), within_ms, ended
         )
 
-    def _transfer(
-        self, begin: Begin, within_ms: int, ended: Callable[[Completion], None]
-    ) -> None:
+    def _transfer(self, begin: Begin, within_ms: int, ended: Callable[[Completion], None]) -> None:
         key = next(self._order)
         self._pending[key] = ended
         self.at(self.now_us + self._rng.randrange(*DELAY_US), partial(self._begin, key, begin))
@@ -202,7 +200,7 @@ class _Requests:
     def __init__(self, bus: UsbBus) -> None:
         self._bus = bus
 
-    def transfer(  # noqa: PLR0913 - as UsbipLink has it
+    def transfer(
         self,
         _direction: int,
         endpoint: int,

@@ -1,8 +1,8 @@
 """A USB port in virtual time, with the four threads of `UsbPort` as chains of transfers.
 
 What a transfer means is decided by the same code as in production (`Inward`, `Halts`,
-`has_no_end`, `sentence_of`, `usb_find.claim`); this file only has the order in which each thread
-does one thing after the other, and tests/world/test_usb_line.py holds it against the real port.
+`has_no_end`, `sentence_of`, `usb_find.claim`); here is only the order in which each thread does one
+thing after the other. tests/tables/test_usb_port.py has the same for the threads themselves.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class UsbLine:
 
     def __init__(self, bus: UsbBus, found: Found, written: list[tuple[int, bytes]]) -> None:
         """`written` records what is put on the wire."""
-        self.bus, self.found, self.serial = bus, found, found.serial
+        self.bus, self.found = bus, found
         self.gone: OSError | None = None
         self.closed = False
         self.came: deque[tuple[_Reader, bytes]] = deque()

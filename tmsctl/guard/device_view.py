@@ -311,8 +311,10 @@ class DeviceView:
         if self.count is not None:
             self.count += delivered
         done = delivered + skipped
-        # Without a report of every pulse, all places up to the last one count as sent.
-        places = block.places if len(block.places) == delivered else range(done)
+        # Without a report of every pulse, all places up to the last one count as sent; pulses that
+        # were absent before it make it a later one.
+        last = min(done + block.absent, block.block.pulses)
+        places = block.places if len(block.places) == delivered else range(last)
         times = (block.start_at + block.block.offset_us(place) for place in places)
         play.sent.extend(times, pulse_energy_uj(block.block.mso.value))
         play.position = block.intent.slice.first_pulse + done
