@@ -30,9 +30,9 @@ from drivers.contract import (
     Ticket,
     Transport,
 )
-from drivers.line import ECHO, LISTEN_US, Ear
+from drivers.line import LISTEN_US, Ear
 from drivers.tmslink.clock import ClockEstimate
-from drivers.tmslink.words import CAUSES, FAULTS
+from drivers.tmslink.words import CAUSES, FAULTS, why_unanswered
 from firmware_protocol.quantities import MS, SECOND, BootUs, DeviceUs, PercentMso
 from firmware_protocol.tmslink import messages as wire
 from firmware_protocol.tmslink.link import (
@@ -229,30 +229,19 @@ class TmslinkStimulator:
         if not self._ear.may_speak(now):
             why = self._ear.complaint(now)
             if not why and self._nonce:
-                why = self._why_unanswered()
+                why = why_unanswered(self._seen, self._link.counters, self._heard_bytes)
             if why:
                 self._down(why)
             return
         self._try_at = BootUs(now + INFO.hello_after_us)
         if self._nonce:  # an earlier HELLO stayed without an answer
-            self._down(self._why_unanswered())
+            self._down(why_unanswered(self._seen, self._link.counters, self._heard_bytes))
         self._seen, self._heard_bytes = replace(self._link.counters), False
         self._nonce = (now ^ (now >> 32)) & 0xFFFF_FFFF or 1
         self._identity, self._hello_at = None, now
         self._ear.spoke(now)
-        self._write(
-            self._link.hello(wire.Hello(wire.PROTOCOL_VERSION, self._nonce, now), self._nonce)
-        )
-
-    def _why_unanswered(self) -> str:
-        before, after = self._seen, self._link.counters
-        if after.echoed > before.echoed:
-            return ECHO
-        if after.bad_crc > before.bad_crc:
-            return "checksum: frames of tmslink come, and their checksums are wrong"
-        if self._heard_bytes:
-            return "garbage: what comes is none of tmslink"
-        return "mute: the port is open, but nothing speaks tmslink there"
+        hello = wire.Hello(wire.PROTOCOL_VERSION, self._nonce, now)
+        self._write(self._link.hello(hello, self._nonce))
 
     def _lose(self, why: str) -> None:
         self.close()
