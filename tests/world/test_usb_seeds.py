@@ -9,7 +9,7 @@ import pytest
 from tests.world.odometer import TOTAL
 from tests.world.story import OVER_USB, tell
 
-SEEDS: Final = (0, 4, 6)
+SEEDS: Final = (0, 6)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
