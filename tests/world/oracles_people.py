@@ -188,7 +188,7 @@ def _from_world(e: Evidence) -> list[tuple[int, str]]:
     letters = [(life["from_us"], "g") for life in e["guards"]]
     for hazard in e["hazards"]:
         if hazard["what"] in ("power-loss", "night"):
-            letters.append((hazard["at_us"], "b"))
+            letters.append((hazard["at_us"] + SLACK_US, "b"))
         least, after = _MUST_STOP.get(hazard["what"], (0, 0))
         lasted = max(0, hazard["until_us"] - hazard["at_us"])
         if after and lasted >= least:
