@@ -153,7 +153,7 @@ def test_a_fault_of_a_transfer_from_the_control_socket_is_counted(
     ctl("set", "disconnect", "value=100")
     with pytest.raises(EOFError):
         user.exactly(1)
-    until(lambda: client(name).devices())
+    until(client(name).devices)
 
 
 @pytest.mark.parametrize("model", MODELS)

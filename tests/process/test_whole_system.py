@@ -125,7 +125,12 @@ def a_person_resolves(whole: System, run: Run) -> None:
 def gives_no_pulse_yet(whole: System) -> None:
     """A session begins, but a new guard does not know the pulses of the minute before it."""
     run = whole.start_session()
-    until(lambda: whole.waiting().startswith("minute-unknown: "), "it says what it waits for")
+
+    def waits() -> bool:
+        whole.keep_running()
+        return whole.waiting().startswith("minute-unknown: ")
+
+    until(waits, "it says what it waits for")
     whole.call("session.stop")
     whole.make_idle()
     assert whole.given(run) == 0
