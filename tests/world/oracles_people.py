@@ -115,8 +115,9 @@ _FORBIDDEN: Final = (
     ("a pulse where nothing was armed", r"(?:^|[drzXE])[^a]*p"),
     ("a pulse without presence", r"(?:^|N)[^P]*p"),
 )
-HIDES_US: Final = SECOND
-"""One pulse too many behind one that is missing: the sum is right until the next one is told."""
+HIDES_US: Final = 1_010 * MS
+"""One pulse too many behind one that is missing: the sum is right until the next one is told. The
+longest interval of a story is 1 s, and longer by the clock of a slow device."""
 
 SELF_TEST_MSO: Final = 1
 CYCLE_GAP_US: Final = 40 * MS
