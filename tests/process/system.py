@@ -27,7 +27,7 @@ Json = dict[str, Any]
 
 PROGRAMS = Path(sys.executable).parent
 DEADLINE_S = 30.0
-POLL_S = 0.01
+POLL_S = 0.04  # each look costs the programs under test processor time
 RECOVERIES_MAX = 15
 STIMULATOR_PRIORITY = 20  # below the guard's 40
 NUISANCES = frozenset({"cycle-gap", "status-age", "service-lost"})
