@@ -32,6 +32,7 @@ TOOLS: Final = {
     "depmod": "kmod",
     "dpkg-deb": "dpkg",
     "apt-get": "apt",
+    "udevadm": "udev",
 }
 """Program: Debian package."""
 MODULES: Final = (

@@ -1,4 +1,4 @@
-"""What runs in the guest: the programs of this checkout, with the kernel's own USB between them.
+"""What runs in the guest: the programs of this checkout, the kernel's own USB between them, udevd.
 
 Each scenario prints one line, PASS or FAIL, for tests/guest/run.py. As everywhere, the ground truth
 of the emulator judges what the coil gave.
@@ -7,6 +7,8 @@ of the emulator judges what the coil gave.
 from __future__ import annotations
 
 import fcntl
+import grp
+import select
 import struct
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from typing import Final
 
 import serial
 
+from drivers.transport import usb_hotplug
 from drivers.transport.serial_port import SerialPort
 from firmware_protocol.magstim.framing import Decoder, encode
 from firmware_protocol.magstim.messages import Dialect, Model, Status, Value
@@ -34,6 +37,7 @@ QUICK: Final = ("--set", "arming_us=50000", "rise_us_per_pct=1000", "after_pulse
 """A Magstim that need not be waited for."""
 KEEP_ALIVE_US: Final = 1_050_000  # its 1 s, and the line
 TRUTH_LINES: Final = 40
+ANNOUNCED_WITHIN_S: Final = 30
 POLL_S: Final = 0.05
 """Each look costs some milliseconds of the guest, and ten times as many of whoever waits for it."""
 
@@ -86,12 +90,37 @@ def tmslink_over_libusb(whole: System) -> str:
     still = whole.until_device_disarmed() - at
     whole.no_pulse_after(at, BEATS_LOST_US)
     whole.dose_covers(run)
-    cable.plug()
+    announced = plugged_with_rules(cable)
     whole.until_disarmed("safe")
     whole.no_pulse_after(at, BEATS_LOST_US)
     given = whole.given(run)
     whole.make_idle()
-    return f"{given} pulses, unplugged, disarmed {still // 1000} ms later, safe, found again"
+    return (
+        f"{given} pulses, unplugged, disarmed {still // 1000} ms later, safe, found again, "
+        f"announced by udevd after {announced // 1000} ms"
+    )
+
+
+def plugged_with_rules(cable: Cable) -> int:
+    """Plug it in. How long udevd took to announce it; then the rules have given it to its group."""
+    line, words = usb_hotplug.listen(), set()
+    assert line is not None
+    at = boot_us()
+    cable.plug()
+    while usb_hotplug.Word.UDEV not in words:
+        assert select.select([line._line], [], [], ANNOUNCED_WITHIN_S)[0], words
+        words.add(line._read())
+    took = boot_us() - at
+    assert usb_hotplug.Word.KERNEL in words
+    line.close()
+    belongs_to_the_guard(Path(f"/dev/tmsctl/usb-{SERIAL}"))
+    return took
+
+
+def belongs_to_the_guard(name: Path) -> None:
+    """As systemd/70-tmsctl.rules has it."""
+    found = name.stat()  # of what the link leads to
+    assert (grp.getgrgid(found.st_gid).gr_name, found.st_mode & 0o777) == ("dialout", 0o660), found
 
 
 # -- Magstim: vhci_hcd, usbcore, ftdi_sio, tty, pyserial -------------------------------------------
@@ -101,6 +130,8 @@ def magstim_over_ftdi_sio(whole: System) -> str:
     """Modem lines, baud rate and parity, single pulses, a second program, and an unplug."""
     cable = Cable(whole, "--ftdi", *QUICK)
     until(Path(TTY).exists, "the kernel has made a terminal")
+    until(Path(f"/dev/tmsctl/serial-{SERIAL}").exists, "udevd has applied its rules")
+    belongs_to_the_guard(Path(TTY))
     opening_raises_rts(whole)
     only_its_own_format_is_understood()
     line = SerialPort(f"usb-serial:{SERIAL}", 9600, lines_low=True)
