@@ -31,14 +31,15 @@ def plug(bus: Path, name: str = "1-4", serial: str = "TR000001", kind: str = "ff
 
 
 def found(
-    bus: Path, facts: PortFacts = FREE, guard_pid: int | None = None, why_not: str = ""
-) -> list[Finding]:
+    bus: Path, facts: PortFacts = FREE, guard_pid: int | None = None, why_not: str = "",
+    udevd: Path = Path("/"),
+) -> list[Finding]:  # fmt: skip
     def ask(_url: str) -> str:
         if why_not:
             raise PortError(*why_not.split(": "))
         return "reference TR000001"
 
-    return list(findings("usb:TR000001", guard_pid, ask, bus, lambda _path: facts))
+    return list(findings("usb:TR000001", guard_pid, ask, bus, lambda _path: facts, udevd))
 
 
 def test_a_device_is_found_by_its_class_and_serial_number(tmp_path: Path) -> None:
@@ -69,6 +70,9 @@ def test_no_permission_names_the_rule_that_cures_it(tmp_path: Path) -> None:
     plug(tmp_path)
     (only,) = found(tmp_path, FREE._replace(may_open=False))
     assert (only.level, only.exit_status) == ("wrong", 2)
+    assert only.next_step.startswith("Install systemd/70-tmsctl.rules")
+    (only,) = found(tmp_path, FREE._replace(may_open=False), udevd=tmp_path / "not-there")
+    assert only.next_step.startswith("udevd does not run here")
     assert "systemd/70-tmsctl.rules" in only.next_step
 
 

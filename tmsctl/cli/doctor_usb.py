@@ -13,6 +13,7 @@ from tmsctl.cli.errors import EXIT_UNREACHABLE
 BUS: Final = Path("/sys/bus/usb/devices")
 CLASS: Final = "ff5401"  # of the interface, docs/tmslink.md
 RULES: Final = "systemd/70-tmsctl.rules"
+UDEVD: Final = Path("/run/udev/control")  # its socket: there while it runs
 
 
 def findings(
@@ -21,6 +22,7 @@ def findings(
     ask: Callable[[str], str],
     bus: Path = BUS,
     look: Callable[[str], PortFacts] = look_at,
+    udevd: Path = UDEVD,
 ) -> Iterator[Finding]:
     """`ask` opens the device for one request that only reads; never while anybody uses it."""
     if url.startswith("usbip:"):
@@ -41,9 +43,10 @@ def findings(
         facts = look(seen)
         found = port(facts, guard_pid)
         if not facts.may_open and not facts.users:
-            found = found._replace(
-                next_step=f"Install {RULES} in /etc/udev/rules.d, plug it in again."
-            )
+            cure = f"Install {RULES} in /etc/udev/rules.d, plug it in again."
+            if not udevd.exists():
+                cure = f"udevd does not run here, so no rule is applied: start it. {cure}"
+            found = found._replace(next_step=cure)
         yield found
         if found.level != "ok" or facts.users:
             return
