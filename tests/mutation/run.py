@@ -184,7 +184,7 @@ def run_tests(stages: Sequence[Sequence[str]], log: Path) -> int:
     sink = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(sink, 1)
     os.dup2(sink, 2)
-    # Of its own: without one pytest removes, at its end, also what another mutant's tests still use.
+    # Of its own: else pytest removes at its end what another mutant's tests still use.
     own = Path(tempfile.gettempdir()) / str(os.getpid())
     for stage in stages:
         status = int(pytest.main([*PYTEST, f"--basetemp={own}", *stage]))
