@@ -20,7 +20,8 @@ from benchmarks.processes import BIN, running, wait_for
 from sim_device.control import ctl
 from tests.process.system import DENSE
 from tests.world.rig import Service
-from tmsctl.guard.realtime import now
+from tmsctl.guard.core import PERIOD_US
+from tmsctl.guard.realtime import CycleTimer, now
 from tmsctl.ipc import messages as ipc
 from tmsctl.stimulation.plan import Plan
 from tmsctl.stimulation.prescription import Prescription, compile_plan
@@ -190,7 +191,20 @@ def idle(folder: Path) -> list[Figure]:
     return [
         Figure("guard, connected and unarmed, USB", usb, "% core", 3,
                reference=f"terminal {terminal:.1f}, none {alone:.1f}"),
+        Figure("Python that wakes 100 times a second", _waking_pct(), "% core", None),
     ]  # fmt: skip
+
+
+def _waking_pct() -> float:
+    """What this machine takes for a loop with the guard's timer that does nothing else."""
+    timer, poller = CycleTimer(PERIOD_US), select.poll()
+    poller.register(timer.fileno(), select.POLLIN)
+    began, used = time.monotonic(), time.process_time()
+    while time.monotonic() - began < IDLE_S:
+        poller.poll()
+        timer.passed()
+    timer.close()
+    return 100 * (time.process_time() - used) / (time.monotonic() - began)
 
 
 def _idle_pct(folder: Path, kind: str, *, plugged: bool) -> float:
