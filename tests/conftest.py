@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -17,6 +21,21 @@ hypothesis.settings.load_profile("tmsctl")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, default=None, help="replay one seed (tests/world)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Where several processes share a run, each begins with other files than the rest.
+
+    Pytest compiles them so that a failed assertion shows its values, which takes longer than
+    anything else until the first test; and whoever comes later finds the file compiled.
+    """
+    own = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
+    if own:
+        here, workers = Path(__file__).parent, int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+        for file in sorted(here.rglob("test_*.py"))[int(own) :: workers]:
+            name = ".".join(file.relative_to(here.parent).with_suffix("").parts)
+            with suppress(Exception, pytest.skip.Exception):  # collection tells what is wrong
+                importlib.import_module(name)
 
 
 # What was simulated, added up over all processes of a run and printed at its end.
