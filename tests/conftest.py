@@ -24,14 +24,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Where several processes share a run, each begins with other files than the rest.
+    """Where several processes share a whole run, each begins with other files than the rest.
 
     Pytest compiles them so that a failed assertion shows its values, which takes longer than
     anything else until the first test; and whoever comes later finds the file compiled.
     """
     own = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
-    if own:
-        here, workers = Path(__file__).parent, int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    here = Path(__file__).parent
+    if own and here in [config.invocation_params.dir / name for name in config.args]:
+        workers = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
         for file in sorted(here.rglob("test_*.py"))[int(own) :: workers]:
             name = ".".join(file.relative_to(here.parent).with_suffix("").parts)
             with suppress(Exception, pytest.skip.Exception):  # collection tells what is wrong
