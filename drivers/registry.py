@@ -21,7 +21,7 @@ from drivers.options import Options, OptionTable, parse_options
 from drivers.tmslink.driver import INFO as TMSLINK
 from drivers.tmslink.driver import TmslinkStimulator
 from drivers.transport.serial_port import SerialPort
-from drivers.transport.url import is_usb, usb_place
+from drivers.transport.url import TCP, is_usb, tcp_place, usb_place
 from firmware_protocol.duomag import messages as duomag
 from firmware_protocol.magstim import messages as magstim_wire
 
@@ -121,12 +121,14 @@ def check(row: Row, options: Mapping[str, object]) -> Options:
 
 def check_url(row: Row, url: str) -> None:
     """ValueError when the driver cannot use it, whatever is plugged in."""
+    if url.startswith(TCP):
+        tcp_place(url)
     if not is_usb(url):
         return
     if not row.on_usb:
         raise ValueError(
             f"device.url {url!r} is a USB device, and {row.info.name} speaks over serial lines; "
-            "allowed are a device path, usb-serial:SERIALNO and socket://HOST:PORT"
+            "allowed are a device path, usb-serial:SERIALNO and socket://ADDRESS:PORT"
         )
     usb_place(url)
 

@@ -1,4 +1,4 @@
-"""Serial ports and TCP, opened and configured by pyserial, read and written without blocking.
+"""Serial ports, opened and configured by pyserial, and TCP, read and written without blocking.
 
 Bytes go through the file descriptor itself: pyserial's own write spins while a port that must not
 block is full.
@@ -17,14 +17,13 @@ from typing import Final
 
 import serial
 from serial.tools import list_ports
-from serial.urlhandler import protocol_socket
 
 from drivers.transport.port_error import PortError
+from drivers.transport.url import TCP, tcp_place
 
 READ_SIZE: Final = 4096
 CONNECT_WITHIN_S: Final = 0.03
-"""For TCP, in place of pyserial's 5 s: the guard waits no longer than this, and only while it has
-no device."""
+"""For TCP: the guard waits no longer than this, and only while it has no device."""
 
 _FULL: Final = (errno.EAGAIN, errno.EWOULDBLOCK)
 
@@ -36,38 +35,23 @@ class SerialPort:
         """Open exclusively; PortError says why it cannot be done.
 
         `url` is a device path, `usb-serial:SERIALNO` for an adapter wherever it is plugged in, or
-        `socket://HOST:PORT`. `lines_low`: RTS and DTR are let down at once and stay so, because a
-        cable may lead RTS to a trigger input. Linux raises both when it opens a port, whatever is
-        asked: that moment cannot be avoided here.
+        `socket://ADDRESS:PORT`. `lines_low`: RTS and DTR are let down at once and stay so, because
+        a cable may lead RTS to a trigger input. Linux raises both when it opens a port, whatever
+        is asked: that moment cannot be avoided here.
         """
         path = _resolve(url)
-        self._is_socket = path.startswith("socket://")
-        protocol_socket.POLL_TIMEOUT = CONNECT_WITHIN_S
+        self._port: socket.socket | serial.Serial
         try:
-            self._port = serial.serial_for_url(
-                path,
-                baudrate=baud,
-                stopbits=stop_bits,
-                timeout=0,
-                write_timeout=0,
-                do_not_open=True,
-            )
-            if not self._is_socket:
-                self._port.exclusive = True
-                if lines_low:
-                    self._port.rts = self._port.dtr = False  # before open: then it is its first act
-            self._port.open()
-        except (OSError, ValueError) as error:
+            if path.startswith(TCP):
+                self._port = socket.create_connection(tcp_place(path), CONNECT_WITHIN_S)
+                # A STOP must not wait for the acknowledgement of a beat.
+                self._port.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            else:
+                self._port = _opened(path, baud, stop_bits, lines_low=lines_low)
+        except (OSError, ValueError, termios.error) as error:
             raise _explain(path, error) from error
         self._fd = self._port.fileno()
         os.set_blocking(self._fd, False)
-        if self._is_socket:
-            _send_at_once(self._fd)
-        else:
-            fcntl.ioctl(self._fd, termios.TIOCEXCL)  # a second program gets EBUSY, not our bytes
-            _tell_empty_from_ended(self._fd)
-            if isinstance(self._port, serial.Serial):
-                _ask_low_latency(self._port)
 
     def read(self) -> bytes:
         """All that has arrived. OSError when the port is gone."""
@@ -97,12 +81,25 @@ class SerialPort:
         return self._fd
 
     def close(self) -> None:
-        if self._is_socket:
-            # pyserial's own close would sleep for 0.3 s.
-            self._port._socket.close()  # type: ignore[attr-defined] # noqa: SLF001
-            self._port.is_open = False
-        else:
-            self._port.close()
+        self._port.close()
+
+
+def _opened(path: str, baud: int, stop_bits: int, *, lines_low: bool) -> serial.Serial:
+    """Ours alone. What goes away meanwhile is a termios.error, which is no OSError."""
+    port = serial.serial_for_url(
+        path, baudrate=baud, stopbits=stop_bits, timeout=0, write_timeout=0, do_not_open=True
+    )
+    port.exclusive = True
+    if lines_low:
+        port.rts = port.dtr = False  # before open: then it is its first act
+    with contextlib.ExitStack() as undo:
+        undo.callback(port.close)
+        port.open()
+        fcntl.ioctl(port.fileno(), termios.TIOCEXCL)  # a second program gets EBUSY, not our bytes
+        _tell_empty_from_ended(port.fileno())
+        _ask_low_latency(port)
+        undo.pop_all()
+    return port
 
 
 def _resolve(url: str) -> str:
@@ -117,9 +114,9 @@ def _resolve(url: str) -> str:
     )
 
 
-def _explain(path: str, error: OSError | ValueError) -> PortError:
-    number = getattr(error, "errno", None)
-    if path.startswith("socket://"):
+def _explain(path: str, error: OSError | ValueError | termios.error) -> PortError:
+    number = error.args[0] if isinstance(error, termios.error) else getattr(error, "errno", None)
+    if path.startswith(TCP):
         return PortError("port-missing", f"{path} cannot be reached: {error}")
     if number in (errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.EIO):
         return PortError("port-missing", f"{path} does not exist or is unplugged")
@@ -130,12 +127,6 @@ def _explain(path: str, error: OSError | ValueError) -> PortError:
     if number == errno.ENOTTY or (Path(path).exists() and not Path(path).is_char_device()):
         return PortError("port-wrong", f"{path} is not a serial port")
     return PortError("port-failed", f"{path} cannot be opened: {error}")
-
-
-def _send_at_once(fd: int) -> None:
-    """A STOP must not wait for the acknowledgement of a beat."""
-    with socket.socket(fileno=os.dup(fd)) as line:
-        line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _tell_empty_from_ended(fd: int) -> None:

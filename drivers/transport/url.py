@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from ipaddress import ip_address
+from typing import Final, NamedTuple
+from urllib.parse import urlsplit
+
+TCP: Final = "socket://"
 
 
 class UsbPlace(NamedTuple):
@@ -32,3 +36,23 @@ def usb_place(url: str) -> UsbPlace:
             "usbip:unix:PATH#SERIAL and usbip:HOST:PORT#SERIAL"
         )
     return UsbPlace(server, serial)
+
+
+def tcp_place(url: str) -> tuple[str, int]:
+    """Address and port. ValueError says which form is needed.
+
+    No names but localhost: a name server that does not answer would keep the guard's only thread
+    for seconds, and STOP with it.
+    """
+    try:
+        parts = urlsplit(url)
+        name, port = parts.hostname or "", parts.port
+        host = "127.0.0.1" if name == "localhost" else str(ip_address(name))
+    except ValueError:
+        host, port = "", None
+    if port is None:
+        raise ValueError(
+            f"device.url {url!r} is no TCP address; allowed is socket://ADDRESS:PORT with an "
+            "address in numbers, or localhost"
+        )
+    return host, port

@@ -20,6 +20,7 @@ from pytest_mock import MockerFixture
 
 from drivers import registry
 from drivers.contract import Envelope
+from drivers.transport import serial_port
 from drivers.transport.port_error import PortError
 from drivers.transport.serial_port import READ_SIZE, SerialPort
 from firmware_protocol.quantities import BootUs
@@ -27,6 +28,7 @@ from firmware_protocol.quantities import BootUs
 BAUD = 921_600
 SITE = Envelope(100, 10_000, 1_000, 60_000_000, 410, (), 0)
 WAIT_MS = 5_000
+FDS = Path("/proc/self/fd")
 ROOT, NOBODY = os.geteuid() == 0, 65534
 OpenPort = Callable[[str], SerialPort]
 
@@ -299,11 +301,52 @@ def test_a_socket_on_which_nobody_listens_is_missing() -> None:
     assert "cannot be reached" in str(error)
 
 
-@pytest.mark.parametrize("url", ["socket://", "socket://127.0.0.1", "socket://127.0.0.1:notaport"])
-def test_a_socket_without_an_address_is_refused(url: str) -> None:
+@pytest.mark.parametrize(
+    "url",
+    [
+        "socket://",
+        "socket://127.0.0.1",
+        "socket://127.0.0.1:notaport",
+        "socket://[::1:4001",
+        "socket://stimulator.example:4001",  # a name server is nothing to wait for
+    ],
+)
+def test_a_socket_without_an_address_is_refused(url: str, mocker: MockerFixture) -> None:
+    asked = mocker.patch("socket.getaddrinfo")
     error = refused(url)
     assert error.code.startswith("port-")
     assert url in str(error)
+    with pytest.raises(ValueError, match="address in numbers, or localhost"):
+        registry.check_url(registry.find("tmslink"), url)
+    asked.assert_not_called()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_socket_with_an_address_is_opened(
+    host: str, listener: socket.socket, open_port: OpenPort
+) -> None:
+    url = f"socket://{host}:{listener.getsockname()[1]}"
+    registry.check_url(registry.find("tmslink"), url)
+    assert open_port(url).write(b"x")
+
+
+@pytest.mark.parametrize(
+    ("of", "step"),
+    [(serial.Serial, "_reset_input_buffer"), (serial_port, "_tell_empty_from_ended")],
+)
+def test_a_port_that_goes_away_while_it_is_opened_is_missing(
+    pty: Pty, mocker: MockerFixture, of: object, step: str
+) -> None:
+    """The last step of pyserial, and one of ours: termios has an error of its own."""
+    real, before = getattr(of, step), len([*FDS.iterdir()])
+
+    def unplugged(*words: object) -> None:
+        pty.hang_up()
+        real(*words)
+
+    mocker.patch.object(of, step, unplugged)
+    assert refused(pty.path).code == "port-missing"
+    assert len([*FDS.iterdir()]) == before - 2  # both ends of the terminal
 
 
 @pytest.mark.parametrize("url", ["", "nosuchscheme://x"])
