@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from drivers.contract import SINGLE
+from drivers.contract import SINGLE, LinkDown
 from firmware_protocol.quantities import MS, SECOND
 from sim_device.faults import Rule
 from tests.world.rig import Rig, compiled
@@ -307,14 +307,44 @@ def without_checksum(rig: Rig) -> None:
     rig.driver.probe_bad_frame = arms  # type: ignore[method-assign,assignment]
 
 
-@pytest.mark.parametrize("defect", [no_dead_man, deaf_to_stop, never_arms, without_checksum])
-def test_a_barrier_that_is_missing_fails_the_self_test(defect: Callable[[Rig], None]) -> None:
+def falls_silent(rig: Rig) -> None:
+    """With the damaged frame: that it then shows nothing wrong proves nothing."""
+
+    def silenced(now: int) -> None:
+        rig.driver.poll = lambda now: []  # type: ignore[method-assign]
+
+    rig.driver.probe_bad_frame = silenced  # type: ignore[method-assign,assignment]
+
+
+def is_lost(rig: Rig) -> None:
+    """The same, and the driver has noticed; it is back at once."""
+
+    def lost(now: int) -> None:
+        rig.guard.device.note(LinkDown("port-missing: unplugged"), None, rig.now)
+
+    rig.driver.probe_bad_frame = lost  # type: ignore[method-assign,assignment]
+
+
+@pytest.mark.parametrize(
+    ("defect", "barrier"),
+    [
+        (no_dead_man, "dead_man"),
+        (never_arms, "dead_man"),
+        (deaf_to_stop, "stop"),
+        (without_checksum, "bad_frame"),
+        (falls_silent, "bad_frame"),
+        (is_lost, "bad_frame"),
+    ],
+)
+def test_a_barrier_that_is_missing_fails_the_self_test(
+    defect: Callable[[Rig], None], barrier: str
+) -> None:
     rig = Rig()
     rig.run_until(lambda: rig.guard.device.status is not None, 2 * SECOND)
     defect(rig)
     rig.service.say(ipc.SelfTest())
     result = outcome_of(rig)
-    assert 0 in (result.dead_man, result.stop, result.bad_frame), result
+    assert getattr(result, barrier) == 0, result
     assert rig.guard.self_test.passed_at is None
     assert rig.guard.self_test.state is ipc.SelfTestState.FAILED
 

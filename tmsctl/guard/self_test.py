@@ -130,9 +130,13 @@ class SelfTest:
         if not self._driver.info.checks_frames:
             return ""
         self._driver.probe_bad_frame(now)
-        end = now + QUIET_US
-        while now < end:
+        sent_at = now
+        while now - sent_at < QUIET_US or not self._has_heard(sent_at):
+            if now - sent_at > STEP_MAX_US:
+                return "the device has not shown that it heard anything after the damaged frame"
             now = yield True
+            if self._device.status is None:
+                return "the device fell silent after the damaged frame"
             if self._shows(_ENERGISED):
                 return "the device armed on a damaged frame"
         self._proofs["bad_frame"] = PROVEN
@@ -194,3 +198,8 @@ class SelfTest:
     def _shows(self, states: tuple[DeviceState, ...]) -> bool:
         status = self._device.status
         return status is not None and status.state in states
+
+    def _has_heard(self, since: BootUs) -> bool:
+        """Did the device hear something that was sent later than this?"""
+        status = self._device.status
+        return status is not None and status.asked_at > since
