@@ -92,6 +92,10 @@ class Result(enum.IntEnum):
     NO_PERMIT = 12
 
 
+TIME_US: Final = U64.within(0, 1 << 62)
+"""Of a device's clock: 146,000 years. The difference to any other clock fits in 64 bits too, and
+all ones, which firmware may write for "unknown", is no time."""
+
 _OUT, _IN = Direction.TO_DEVICE, Direction.TO_HOST
 
 
@@ -193,7 +197,7 @@ class Identity(NamedTuple):
 
     protocol: Annotated[int, U16, "version of this specification that the device speaks"]
     nonce: Annotated[int, U32, "of the HELLO"]
-    device_time_us: Annotated[int, U64, "the device's clock"]
+    device_time_us: Annotated[int, TIME_US, "the device's clock"]
     serial: Annotated[str, text(8), "serial number; also the seed of the checksum, see Frames"]
     model: Annotated[str, text(12), "model name"]
     firmware: Annotated[int, U32, "version, one byte each: major, minor, patch, build"]
@@ -228,7 +232,7 @@ class Ack(NamedTuple):
 class Status(NamedTuple):
     """Every 20 ms while a session is open, and at once after each change of state."""
 
-    device_time_us: Annotated[int, U64, "the device's clock as this frame is made"]
+    device_time_us: Annotated[int, TIME_US, "the device's clock as this frame is made"]
     echo_host_us: Annotated[int, U64, "host_time_us of the newest accepted HELLO or BEAT"]
     echo_hold_us: Annotated[int, U32, "device time since that message arrived"]
     echo_cycle: Annotated[int, U32, "cycle of the newest accepted BEAT; 0 before the first"]
@@ -248,7 +252,7 @@ class Status(NamedTuple):
 class Pulse(NamedTuple):
     """One pulse has left the coil."""
 
-    device_time_us: Annotated[int, U64, "instant of the discharge"]
+    device_time_us: Annotated[int, TIME_US, "instant of the discharge"]
     pulse_count: Annotated[int, U32, "counter after this pulse"]
     lease_id: Annotated[int, U32, "lease that it belongs to; 0 when none"]
     place: Annotated[int, U16, "place in the lease, from 0; a skipped pulse keeps its place"]
@@ -260,7 +264,7 @@ class Pulse(NamedTuple):
 class LeaseEnd(NamedTuple):
     """A lease is over. fired + skipped < its pulses when it was cut short."""
 
-    device_time_us: Annotated[int, U64, "the device's clock"]
+    device_time_us: Annotated[int, TIME_US, "the device's clock"]
     lease_id: Annotated[int, U32, "the lease"]
     fired: Annotated[int, U16, "pulses that left"]
     skipped: Annotated[int, U16, "pulses that could not leave in time; never made up"]
@@ -272,7 +276,7 @@ class LeaseEnd(NamedTuple):
 class Fault(NamedTuple):
     """The device disarmed itself and latched."""
 
-    device_time_us: Annotated[int, U64, "the device's clock"]
+    device_time_us: Annotated[int, TIME_US, "the device's clock"]
     cause: Annotated[int, U8.within(0, max(Cause)), "see Causes"]
 
 

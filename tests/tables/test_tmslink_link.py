@@ -23,6 +23,7 @@ from firmware_protocol.tmslink.link import (
     Link,
     Unanswered,
 )
+from tmsctl.ipc import messages as ipc
 
 SESSION, NONCE, SERIAL = 0x0102_0304, 77, "TR000001"
 HELLO = m.Hello(m.PROTOCOL_VERSION, NONCE, 1_000)
@@ -325,6 +326,21 @@ def test_a_frame_of_forbidden_content_is_told_as_bad() -> None:
     link = opened()
     assert bad(link, unknown) == ["content"]
     assert bad(link, sent_by_device(LIMITS, 3)) == []
+
+
+@pytest.mark.parametrize(
+    ("device_time_us", "kinds"),
+    [(0, []), (1 << 62, []), ((1 << 62) + 1, ["content"]), ((1 << 64) - 1, ["content"])],
+)
+def test_a_time_that_no_clock_shows_is_none(device_time_us: int, kinds: list[str]) -> None:
+    """All ones for "unknown" once ended the guard: on its own clock it was past 64 bits."""
+    pulse = table.pack(m.Pulse(0, 6, 0, 0, 0, 0))
+    content = struct.pack("<BIIQ", table.spec_of(m.Pulse).code, SESSION, 2, device_time_us)
+    content += pulse[8:]
+    seed = crc32(SERIAL.encode())
+    assert bad(opened(), frame(content + struct.pack("<I", crc32(content, seed)))) == kinds
+    latest = ipc.PulseRecord(1, 0, (1 << 62) + (1 << 62), 1 << 62, 0, 6, 0)
+    assert ipc.decode(ipc.encode(latest)) == latest
 
 
 @pytest.mark.parametrize(("damaged", "next_sequence"), [(1, 3), (2, 4), (5, 7)])
