@@ -55,6 +55,11 @@ def intent(journal: Journal, session: int, block: int = 1, at: Moment = NOON) ->
     journal.write_intent(Want(session, block, 0, 30, 1000), GUARD, at)
 
 
+def column(journal: Journal, query: str) -> list[object]:
+    with journal.reading() as connection:
+        return list(connection.exec_driver_sql(query).scalars())
+
+
 def test_an_intent_without_an_outcome_counts_in_full(journal: Journal, session: int) -> None:
     assert journal.totals(session).counted == 0
     intent(journal, session)
@@ -74,6 +79,8 @@ def test_an_outcome_settles_its_intent_and_doubt_counts(
     totals = journal.totals(session)
     assert (totals.delivered, totals.unknown) == (confirmed, unknown)
     assert totals.open_pulses == 0
+    word = ("applied", "refused", "unknown")[kind]
+    assert column(journal, "SELECT outcome FROM outcomes") == [word]
 
 
 def test_a_repeated_outcome_changes_nothing(journal: Journal, session: int) -> None:
@@ -86,6 +93,8 @@ def test_a_repeated_outcome_changes_nothing(journal: Journal, session: int) -> N
 def test_pulses_that_no_intent_covers_count_all_the_same(journal: Journal, session: int) -> None:
     assert journal.write_outcome(outcome(session, 9, 30), GUARD, NOON) == "unasked"
     assert journal.totals(session).delivered == 30
+    # Nobody asked what the device's counter showed before them.
+    assert column(journal, "SELECT pulse_count FROM intents") == [0]
 
 
 def test_an_outcome_of_another_guard_does_not_settle_an_intent(
@@ -98,6 +107,27 @@ def test_an_outcome_of_another_guard_does_not_settle_an_intent(
 
 def test_an_outcome_of_a_session_that_is_not_here_is_told_and_not_kept(journal: Journal) -> None:
     assert journal.write_outcome(outcome(5, 1, 30), GUARD, NOON) == "no-session"
+
+
+@pytest.mark.parametrize("table", ["sessions", "intents"])
+def test_a_row_names_the_start_of_the_computer_that_its_time_is_of(
+    journal: Journal, table: str
+) -> None:
+    for boot in ("boot-1", "boot-2"):
+        at = NOON._replace(boot_id=boot)
+        intent(journal, journal.begin_session(NEW, at), at=at)
+    assert column(journal, f"SELECT boot_id FROM {table} ORDER BY id") == ["boot-1", "boot-2"]
+
+
+@pytest.mark.parametrize(("pulses", "events"), [(1, 0), (0, 1), (2, 1), (0, 0)])
+def test_details_are_kept_with_or_without_others_beside_them(
+    journal: Journal, session: int, pulses: int, events: int
+) -> None:
+    journal.append(
+        [PulseRecord(session, 0, 1, 2, 420, 1001, 300)] * pulses, [_event(session)] * events
+    )
+    assert column(journal, "SELECT count(*) FROM pulses") == [pulses]
+    assert column(journal, "SELECT count(*) FROM events") == [events]
 
 
 @pytest.mark.parametrize("table", sorted(schema.METADATA.tables))
@@ -139,6 +169,22 @@ def test_commits_are_durable_and_the_folder_is_private(journal: Journal) -> None
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
     assert stat.S_IMODE(journal.path.parent.stat().st_mode) == 0o750
+
+
+def test_all_folders_above_a_new_journal_are_made(tmp_path: Path) -> None:
+    path = tmp_path / "var" / "lib" / "tmsctl" / "journal.sqlite"
+    Journal(path).close()
+    assert path.is_file()
+
+
+def test_a_folder_that_cannot_be_made_is_told_in_the_words_of_the_system_alone(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "file").touch()
+    path = tmp_path / "file" / "state" / "journal.sqlite"
+    with pytest.raises(JournalError) as told:
+        Journal(path)
+    assert str(told.value) == f"The journal {path} cannot be opened: Not a directory."
 
 
 def test_a_journal_is_found_again_as_it_was_left(tmp_path: Path) -> None:
@@ -191,8 +237,9 @@ def test_a_full_disk_is_an_error_that_stays_and_reading_goes_on(
     with journal.reading() as connection:
         connection.exec_driver_sql("PRAGMA max_page_count = 1")
     events = [_event(session)] * 500
-    with pytest.raises(JournalError, match="full"):
+    with pytest.raises(JournalError, match=r"cannot be written: .*full"):
         journal.append([], events)
+    journal.append([], [])  # nothing is written, so nothing fails
     with journal.reading() as connection:
         connection.exec_driver_sql("PRAGMA max_page_count = 100000")
     with pytest.raises(JournalError, match="restart tmsd"):  # a failed disk is not trusted again

@@ -12,7 +12,6 @@ import pytest
 
 from tmsctl.ipc.messages import BlockOutcome, SelfTested, Want
 from tmsctl.records import ledger
-from tmsctl.records.blocks import LAST_PULSE_US
 from tmsctl.records.clock import Mark, Moment
 from tmsctl.records.journal import Journal, JournalError
 from tmsctl.records.ledger import DAY_US, WEEK_US, Life
@@ -32,6 +31,7 @@ NEW = NewSession(
 )  # fmt: skip
 
 SURE, REFUSED, UNKNOWN = 0, 1, 2
+HOUR_US = 3_600_000_000  # by then the last pulse of a block has left, whatever became of it
 
 
 def at(ledger_us: int) -> Moment:
@@ -133,7 +133,7 @@ def test_a_block_counts_from_when_its_last_pulse_had_certainly_left(book: Book) 
 
 
 def test_a_block_without_an_outcome_counts_an_hour_longer(book: Book) -> None:
-    book.intent(book.session(), NOW - DAY_US - LAST_PULSE_US + 1)
+    book.intent(book.session(), NOW - DAY_US - HOUR_US + 1)
     assert book.history() == PatientDose(30, 30, DAY_US - 1)
     assert book.history(NOW + 1).day_pulses == 0
 
@@ -142,7 +142,7 @@ def test_an_outcome_that_comes_days_later_does_not_make_its_block_younger(book: 
     session = book.session()
     block = book.intent(session, NOW - 3 * DAY_US)
     book.outcome(session, block, SURE, 30, NOW)
-    assert book.history() == PatientDose(0, 30, 3 * DAY_US - LAST_PULSE_US)
+    assert book.history() == PatientDose(0, 30, 3 * DAY_US - HOUR_US)
 
 
 def test_an_outcome_written_with_a_clock_that_lags_does_not_make_its_block_older(
@@ -167,6 +167,11 @@ def test_a_block_that_delivered_nothing_makes_no_gap(book: Book) -> None:
     book.outcome(session, book.intent(session), REFUSED, 0)
     book.outcome(session, book.intent(session), SURE, 0)
     assert book.history() == PatientDose(0, 0, None)
+
+
+def test_a_block_that_delivered_a_single_pulse_makes_a_gap(book: Book) -> None:
+    book.done(book.session(), NOW - 5, delivered=1)
+    assert book.history() == PatientDose(1, 1, 5)
 
 
 # What counts of a block, and what a person may say of it
@@ -229,13 +234,14 @@ def test_a_resolution_is_for_once(book: Book) -> None:
     assert book.journal.totals(session).resolved == 3
 
 
-def test_a_sure_outcome_cannot_be_resolved(book: Book) -> None:
+@pytest.mark.parametrize(("kind", "delivered"), [(SURE, 7), (REFUSED, 0)])
+def test_a_sure_outcome_cannot_be_resolved(book: Book, kind: int, delivered: int) -> None:
     session = book.session()
     block = book.intent(session)
-    book.outcome(session, block, SURE, 7)
+    book.outcome(session, block, kind, delivered)
     with pytest.raises(ValueError, match="sure"):
         book.resolve(session, block, 4)
-    assert book.journal.totals(session) == Totals(delivered=7)
+    assert book.journal.totals(session) == Totals(delivered=delivered)
 
 
 @pytest.mark.parametrize("unknown_first", [False, True])
@@ -299,6 +305,8 @@ def test_a_reading_that_a_person_accepted_holds_until_the_next_session(book: Boo
 def test_a_reading_can_be_accepted_before_the_first_session(book: Book) -> None:
     ledger.accept_counter(book.journal, LIFE, 1500, "dr", "new device", at(NOW))
     assert book.counter() == (1500, 1500)
+    book.session(count_before=1507)
+    assert book.counter() == (1507, 1507)
 
 
 # What the counter says of an unknown block
@@ -315,6 +323,14 @@ def test_one_unknown_block_is_told_by_the_counter(
     book.done(session, NOW)
     book.outcome(session, book.intent(session), UNKNOWN, 12)
     assert book.suggestions(shown) == [suggests]
+
+
+def test_a_block_is_in_the_list_as_long_as_one_of_its_pulses_is_unknown(book: Book) -> None:
+    session = book.session(count_before=1000)
+    book.outcome(session, book.intent(session), UNKNOWN, 30)
+    assert book.suggestions(1030) == []
+    book.outcome(session, book.intent(session), UNKNOWN, 29)
+    assert book.suggestions(1060) == [30]
 
 
 def test_a_counter_of_another_life_says_nothing(book: Book) -> None:
@@ -372,11 +388,14 @@ def test_a_long_list_is_cut_and_says_nothing_of_what_it_cut(
     assert book.suggestions(1010) == suggests
 
 
-def test_the_list_has_a_hundred_blocks(book: Book) -> None:
-    session = book.session()
-    for _ in range(101):
-        book.intent(session)
-    assert len(book.suggestions()) == 100
+def test_the_list_has_a_hundred_blocks_and_only_the_session_that_it_cuts_is_left_untold(
+    book: Book,
+) -> None:
+    for blocks in (99, 2, 1):
+        session = book.session()
+        for _ in range(blocks):
+            book.intent(session)
+    assert book.suggestions(1000) == [0] * 99 + [None]
 
 
 # Marks of the clock, and self-tests
@@ -411,12 +430,15 @@ def test_a_self_test_holds_for_one_guard_one_life_of_the_device_and_one_start(
     assert passed == (1 if found else None)
 
 
-def test_the_newest_self_test_decides(book: Book) -> None:
-    for proofs in [(1, 1, 1), (1, 1, 0)]:
+@pytest.mark.parametrize(("newest", "found"), [((1, 1, 1), 2), ((1, 1, 0), None)])
+def test_the_newest_self_test_decides(
+    book: Book, newest: tuple[int, int, int], found: int | None
+) -> None:
+    for proofs in [(1, 1, 1), newest]:
         ledger.write_self_test(
             book.journal, SelfTested(1, *proofs, "said"), GUARD, "m", LIFE, at(NOW)
         )
-    assert ledger.passed_self_test(book.journal, GUARD, LIFE, "boot-1") is None
+    assert ledger.passed_self_test(book.journal, GUARD, LIFE, "boot-1") == found
 
 
 def test_a_ledger_that_a_reader_holds_open_goes_on(book: Book) -> None:

@@ -110,17 +110,18 @@ class Journal:
             intents.block == item.block_id,
         )
         outcomes, sessions = schema.OUTCOMES.c, schema.SESSIONS.c
+        told = select(outcomes.intent)
         matched: Matched = "recorded"
         with self.writing() as connection:
             intent = connection.execute(intent_of_block).scalar()
             if intent is None:
-                known = select(1).where(sessions.id == item.session_no)
+                known = select(sessions.id).where(sessions.id == item.session_no)
                 if not connection.execute(known).first():
                     return "no-session"
                 matched = "unasked"
                 want = Want(item.session_no, item.block_id, item.first_pulse, item.pulses, 0)
                 intent = _insert_intent(connection, want, guard_pid, moment)
-            elif connection.execute(select(1).where(outcomes.intent == intent)).first():
+            elif connection.execute(told.where(outcomes.intent == intent)).first():
                 return "repeated"
             left = max(0, item.pulses - item.delivered)
             row = {

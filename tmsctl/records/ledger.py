@@ -78,7 +78,7 @@ def newest_mark(journal: Journal) -> tuple[Mark, str, str] | None:
         marks.boot_id, marks.boot_us, marks.utc_us, marks.ledger_us, marks.operator, marks.at
     ).order_by(marks.id.desc())
     with journal.reading() as connection:
-        row = connection.execute(query.limit(1)).first()
+        row = connection.execute(query).first()
     return None if row is None else (Mark(*row[:4]), row.operator, row.at)
 
 
@@ -99,13 +99,11 @@ def counter_range(journal: Journal, life: Life) -> CounterRange | None:
         select(sessions.id, sessions.count_before)
         .where(sessions.serial == life.serial, sessions.boot_count == life.boot_count)
         .order_by(sessions.id.desc())
-        .limit(1)
     )
     accepted = (
         select(accepts.pulse_count, accepts.after_session)
         .where(accepts.serial == life.serial, accepts.boot_count == life.boot_count)
         .order_by(accepts.id.desc())
-        .limit(1)
     )
     total = func.coalesce(func.sum(CONFIRMED + RESOLVED), 0), func.coalesce(func.sum(UNKNOWN), 0)
     with journal.reading() as connection:
@@ -186,7 +184,6 @@ _NEXT_OF_LIFE: Final = (
     .where(schema.SESSIONS.c.boot_count == bindparam("boot_count"))
     .where(schema.SESSIONS.c.id > bindparam("session"))
     .order_by(schema.SESSIONS.c.id)
-    .limit(1)
 )
 _ACCEPTED: Final = (
     select(func.min(schema.COUNTER_ACCEPTS.c.after_session))
@@ -240,7 +237,6 @@ def find_block(journal: Journal, session: int, block: int) -> Found | None:
         .select_from(BLOCKS)
         .where(intents.session == session, intents.block == block)
         .order_by((UNKNOWN > 0).desc(), intents.id)
-        .limit(1)
     )  # fmt: skip
     with journal.reading() as connection:
         row = connection.execute(query).first()
@@ -304,7 +300,6 @@ def passed_self_test(journal: Journal, guard_pid: int, life: Life, boot_id: str)
         .where(tests.guard_pid == guard_pid, tests.boot_id == boot_id)
         .where(tests.serial == life.serial, tests.boot_count == life.boot_count)
         .order_by(tests.id.desc())
-        .limit(1)
     )
     with journal.reading() as connection:
         row = connection.execute(query).first()
