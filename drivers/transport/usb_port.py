@@ -19,6 +19,7 @@ import contextlib
 import errno
 import os
 import queue
+import sys
 import threading
 from array import array
 from collections import deque
@@ -161,7 +162,10 @@ class UsbPort:
     def _thread(self, work: Callable[[], None]) -> threading.Thread:
         def run() -> None:
             self._urgency()
-            work()
+            try:
+                work()
+            finally:
+                self._lose_if_it_failed()
 
         return threading.Thread(target=run, name="usb", daemon=False)  # a STOP still goes out
 
@@ -207,10 +211,19 @@ class UsbPort:
                 except USBError as error:
                     self._clear_halt(self._found.bulk_out, error, halts)
         finally:
-            for thread in self._others:
-                thread.join()
+            self._lose_if_it_failed()  # or the others would not end
+            while not self._closed:
+                self._next_write()
+            self._give_back()
+
+    def _give_back(self) -> None:
+        """When the port is closed, and its other threads are about to end."""
+        for thread in self._others:
+            thread.join()
+        try:
             with contextlib.suppress(USBError):
                 usb.util.dispose_resources(self._found.device)
+        finally:
             os.close(self._ready)
 
     def _next_write(self) -> bytes | None:
@@ -267,6 +280,12 @@ class UsbPort:
         if self._gone is None:
             self._gone = OSError(error.errno or errno.EIO, sentence_of(error))
         self._wake()
+
+    def _lose_if_it_failed(self) -> None:
+        """Called when the work of a thread ends: before the port is over, none may. Whatever that
+        raised, of USB or not, it is said and not kept."""
+        if not self._over:
+            self._lose(USBError(f"{sys.exception()!r}"))
 
     def _wake(self) -> None:
         os.eventfd_write(self._ready, 1)

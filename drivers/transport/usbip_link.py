@@ -245,7 +245,9 @@ class UsbipLink:
                 break
             if size:
                 pending.data = data[end - size : end]
-            pending.status, pending.length = status, length
+            # What a RET_UNLINK says of a length is of no transfer: nothing came.
+            pending.status = status
+            pending.length = length if command == wire.RET_SUBMIT else 0
             pending.done = True
             del self._pending[number]
             pending.wake()

@@ -254,6 +254,38 @@ def test_an_endpoint_that_cannot_be_freed_is_a_loss(fake: FakeUsb, port: UsbPort
     assert lost(port).errno == errno.ENODEV
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("raised", [NotImplementedError("no"), ValueError("no"), OSError(5, "no")])
+@pytest.mark.parametrize("where", [BULK_IN, INTERRUPT_IN, BULK_OUT, STOP])
+def test_whatever_ends_a_thread_is_a_loss_and_all_is_given_back(
+    fake: FakeUsb, port: UsbPort, where: int | str, raised: Exception
+) -> None:
+    """A defect once: a thread ended without a word, and the port stayed."""
+    fake.next(where, raised)
+    if where == BULK_OUT:
+        port.write(b"x")
+    elif where == STOP:
+        port.stop()
+    error = lost(port)
+    assert (error.errno, error.strerror) == (errno.EIO, f"the USB transfer failed: {raised!r}")
+    assert not port.ended(0.05)  # its file is still the guard's
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_device_that_cannot_be_given_back_keeps_no_file_open(
+    fake: FakeUsb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dispose(_device: FakeUsb) -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr("usb.util.dispose_resources", dispose)
+    port = UsbPort(fake.found())
+    port.close()
+    assert port.ended(5)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(port.fileno())
+
+
 def test_every_number_of_the_system_has_a_sentence() -> None:
     from usb.core import USBError
 
@@ -282,6 +314,7 @@ def test_closing_twice_and_stopping_afterwards_does_no_harm(fake: FakeUsb) -> No
     assert port.stop() is True
     assert port.ended(5)
     assert fake.stops == []
+    assert port._gone is None  # its threads ended in good order
 
 
 def test_close_ends_a_port_whose_device_takes_nothing_and_whose_guard_reads_nothing(

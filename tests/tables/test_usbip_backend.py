@@ -294,6 +294,18 @@ def test_more_than_was_asked_for_is_not_taken(server: FakeServer, device: Any, l
     ends_all(device, server, lie)
 
 
+def test_what_answers_a_transfer_as_if_it_were_taken_back_brings_nothing(
+    server: FakeServer, device: Any
+) -> None:
+    """A defect once: the length that it tells counted, and the reader ended with a ValueError."""
+    with ThreadPoolExecutor(1) as pool:
+        wait = pool.submit(device.read, BULK_IN, 64, LONG_MS)
+        until(lambda: server.device.waiting[BULK_IN], "it waits")
+        number = server.device.waiting[BULK_IN].popleft()[0]
+        server.raw(struct.pack("!IIIIIiiiii8x", 4, number, 0, 0, 0, 0, 7, 0, 0, 0))
+        assert bytes(wait.result(5)) == b""
+
+
 def test_a_server_that_answers_no_unlink_is_gone(
     server: FakeServer, device: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
