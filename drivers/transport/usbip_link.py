@@ -256,6 +256,8 @@ class UsbipLink:
 
     def _unlink(self, mine: _Pending) -> None:
         """Take a transfer back whose time is over. Its status says what became of it."""
+        with self._lock:
+            mine.woken = None  # nobody waits for it here: it must not be appointed to read on
         unlink = _Pending(0, comes=False)
         self._exchange(
             unlink, wire.CMD_UNLINK, wire.OUT, 0, mine.number, NO_SETUP, b"", UNLINK_WITHIN_S

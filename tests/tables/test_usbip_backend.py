@@ -252,6 +252,31 @@ def test_a_leader_whose_time_is_over_leaves_the_line_to_another(
         assert bytes(follower.result(10)) == b"status"
 
 
+def test_who_takes_a_transfer_back_is_not_the_one_to_read_on(
+    server: FakeServer, device: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A defect once: it was woken in vain, nobody read, and the server counted as silent."""
+    monkeypatch.setattr(usbip_link, "UNLINK_WITHIN_S", 20.0)
+    server.unlink_answers = False
+    server.device.silent.add(BULK_OUT)
+    with ThreadPoolExecutor(3) as pool:
+        leader = pool.submit(device.write, BULK_OUT, b"x", LONG_MS)
+        until(lambda: server.device.waiting[BULK_OUT], "the leader waits")
+        late = pool.submit(device.read, BULK_IN, 64, 100)
+        until(lambda: server.device.waiting[BULK_IN], "the oldest that follows")
+        follower = pool.submit(device.read, INTERRUPT_IN, 64, LONG_MS)
+        until(lambda: server.unlinked == [BULK_IN], "its time is over")
+        try:
+            number = server.device.waiting[BULK_OUT].popleft()[0]
+            server.raw(struct.pack("!IIIIIiiiii8x", 3, number, 0, 0, 0, 0, 1, 0, 0, 0))
+            assert leader.result(5) == 1
+            server.push(INTERRUPT_IN, b"status")
+            assert bytes(follower.result(5)) == b"status"
+        finally:
+            server.unplug()
+        assert errno_of(lambda: late.result(5)) == errno.ENODEV
+
+
 # -- the end ---------------------------------------------------------------------------------
 
 
