@@ -270,11 +270,10 @@ class UsbPort:
         if halts.frees(error.errno):
             try:
                 self._found.device.clear_halt(endpoint)
-            except USBError as worse:
-                error = worse
-            else:
-                return
-        self._lose(error)
+            except USBError as worse:  # keeping it would keep all that is in its traceback
+                self._lose(worse)
+        else:
+            self._lose(error)
 
     def _lose(self, error: USBError) -> None:
         if self._gone is None:

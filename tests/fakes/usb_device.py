@@ -76,7 +76,7 @@ class FakeUsb:
         if isinstance(item, int):
             raise USBError("as the test wants it", None, item)
         if isinstance(item, Exception):
-            raise item
+            raise type(item)(*item.args)  # itself, it would be kept by this frame
         return item
 
     def _wait_or_fail(self, endpoint: int | str, timeout: int) -> None:

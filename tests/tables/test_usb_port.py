@@ -9,6 +9,7 @@ import select
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -359,6 +360,30 @@ def test_a_port_leaves_nothing_to_the_garbage_collector(monkeypatch: pytest.Monk
         assert port.ended(5)
         del port
         assert gc.collect() <= 50
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("freed", [errno.ENODEV, ValueError])
+@pytest.mark.parametrize("where", [BULK_IN, BULK_OUT])
+def test_a_lost_port_is_freed_without_the_garbage_collector(
+    monkeypatch: pytest.MonkeyPatch, where: int, freed: int | type[ValueError]
+) -> None:
+    """A defect once: a halted endpoint that could not be freed kept its port and its device."""
+    fake = FakeUsb()
+    fake.next(where, errno.EPIPE)
+    fake.next(-where, freed if isinstance(freed, int) else freed())
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)  # pytest's keeps the exception
+    gc.disable()
+    try:
+        port = UsbPort(fake.found())
+        if where == BULK_OUT:
+            port.write(b"x")
+        lost(port)
+        closed(port)
+        kept = weakref.ref(port)
+        del port
+        until(lambda: kept() is None, "it is freed")
     finally:
         gc.enable()
 
