@@ -33,15 +33,13 @@ from drivers.transport import usb_find, usb_hotplug
 from drivers.transport.port_error import PortError
 from drivers.transport.url import UsbPlace, usb_place
 from drivers.transport.usb_find import Found
+from drivers.transport.usb_transfers import READ_SIZE, Halts, Inward, has_no_end, sentence_of
 
 POLL_MS: Final = 250
 """Time-out of a read; a closed port keeps its threads for so long, and for what follows here."""
 WRITE_WITHIN_MS: Final = 100
 """A device that takes nothing for so long has disarmed itself: what is left is not sent late."""
 STOP_WITHIN_MS: Final = 100
-READ_SIZE: Final = 4_096
-TRANSFER_MAX: Final = 16 * READ_SIZE
-"""A device whose transfer has no end is not listened to any further."""
 HANDED_OVER_MAX: Final = 256
 """Transfers of each pipe that wait for the guard: 5 s of STATUS."""
 QUEUED_MAX: Final = 64
@@ -52,41 +50,6 @@ FORGOTTEN_S: Final = 1.0
 STOP_REQUEST: Final = (0x41, 0x01)
 IDENTITY_REQUEST: Final = (0xC1, 0x02)
 """bmRequestType and bRequest, docs/tmslink.md."""
-
-
-class Inward:
-    """Puts what is read of one pipe together again, so that the frames of a transfer stay so."""
-
-    def __init__(self) -> None:
-        self._begun = b""
-
-    def add(self, piece: bytes) -> bytes:
-        """The transfer that this ends; nothing while it goes on."""
-        self._begun += piece
-        if len(piece) == READ_SIZE and len(self._begun) < TRANSFER_MAX:
-            return b""
-        whole, self._begun = self._begun, b""
-        return whole
-
-
-class Halts:
-    """A halted endpoint is freed once; one that halts again, or anything else, is a loss."""
-
-    def __init__(self) -> None:
-        self._failed = 0  # transfers since the last one that worked
-
-    def worked(self) -> None:
-        self._failed = 0
-
-    def frees(self, number: int | None) -> bool:
-        """May a transfer that failed with this errno be forgotten, and its endpoint freed?"""
-        self._failed += 1
-        return number == errno.EPIPE and self._failed == 1
-
-
-def has_no_end(data: bytes, packet_out: int) -> bool:
-    """Does nothing but an empty packet behind it say that this transfer OUT is over?"""
-    return len(data) % packet_out == 0
 
 
 class UsbPort:
@@ -292,20 +255,6 @@ class UsbPort:
     def _fail(self) -> None:
         if self._gone is not None:
             raise OSError(*self._gone.args)
-
-
-def sentence_of(error: USBError) -> str:
-    """Why a device is gone, for people."""
-    match error.errno:
-        case errno.ENODEV | errno.EIO | errno.ESHUTDOWN | errno.ENOENT:
-            return "the USB device was unplugged, or its USB has failed"
-        case errno.EOVERFLOW:
-            return "the USB device sent more than was asked for"
-        case errno.EPIPE:
-            return "the USB device halts an endpoint again and again"
-        case errno.EPROTO | errno.EILSEQ | errno.ETIME:
-            return "the USB device does not answer as USB demands; see its cable"
-    return f"the USB transfer failed: {error.strerror}"
 
 
 class Opener:

@@ -17,7 +17,8 @@ import pytest
 
 from drivers.transport import usb_port
 from drivers.transport.port_error import PortError
-from drivers.transport.usb_port import Opener, UsbPort, sentence_of
+from drivers.transport.usb_port import Opener, UsbPort
+from drivers.transport.usb_transfers import READ_SIZE, TRANSFER_MAX, sentence_of
 from tests.fakes.usb_device import BULK_IN, BULK_OUT, INTERRUPT_IN, STOP, FakeUsb
 from tests.fakes.usbip_server import FakeDevice, FakeServer
 from tests.process.system import until
@@ -97,19 +98,19 @@ def test_a_transfer_of_whole_packets_has_an_empty_one_behind_it(
 
 def test_a_transfer_longer_than_the_buffer_stays_in_one_piece(fake: FakeUsb, port: UsbPort) -> None:
     """A frame of the other pipe in its middle would spoil both."""
-    fake.next(BULK_IN, b"a" * usb_port.READ_SIZE)
+    fake.next(BULK_IN, b"a" * READ_SIZE)
     until(lambda: fake.reads == [BULK_IN], "the first part is read")
     fake.next(INTERRUPT_IN, b"status")
     assert heard(port, 6) == b"status"
     fake.next(BULK_IN, b"end")
-    assert heard(port, usb_port.READ_SIZE + 3) == b"a" * usb_port.READ_SIZE + b"end"
+    assert heard(port, READ_SIZE + 3) == b"a" * READ_SIZE + b"end"
 
 
 def test_a_transfer_without_an_end_is_handed_over_in_bounded_pieces(
     fake: FakeUsb, port: UsbPort
 ) -> None:
-    fake.next(BULK_IN, *[bytes(usb_port.READ_SIZE)] * 20)
-    assert len(heard(port, usb_port.TRANSFER_MAX)) == usb_port.TRANSFER_MAX
+    fake.next(BULK_IN, *[bytes(READ_SIZE)] * 20)
+    assert len(heard(port, TRANSFER_MAX)) == TRANSFER_MAX
 
 
 # -- bounds ----------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from drivers.transport import usb_find, usb_port
 from drivers.transport.port_error import PortError
 from drivers.transport.url import UsbPlace
 from drivers.transport.usb_find import Found
-from drivers.transport.usb_port import Halts, Inward
+from drivers.transport.usb_transfers import READ_SIZE, Halts, Inward, has_no_end, sentence_of
 from drivers.transport.usbip_backend import STANDARD_WITHIN_MS
 from drivers.transport.usbip_link import failure
 from firmware_protocol.quantities import MS, SECOND
@@ -86,7 +86,7 @@ class UsbLine:
 
     def lose(self, number: int) -> None:
         if self.gone is None:
-            self.gone = OSError(number, usb_port.sentence_of(failure(number)))
+            self.gone = OSError(number, sentence_of(failure(number)))
             self._wake_all()
         self.bus.woken = True
 
@@ -163,7 +163,7 @@ class _Reader(_Pipe):
             self.end()
         elif self._room:
             self.busy = True
-            self.bus.data(self.endpoint, usb_port.READ_SIZE, usb_port.POLL_MS, self._came)
+            self.bus.data(self.endpoint, READ_SIZE, usb_port.POLL_MS, self._came)
 
     def _came(self, how: Completion) -> None:
         self.busy = False
@@ -208,7 +208,7 @@ class _Writer(_Pipe):
 
     def _send(self, data: bytes) -> None:
         self.busy = True
-        ends = not data or not usb_port.has_no_end(data, self.line.found.packet_out)
+        ends = not data or not has_no_end(data, self.line.found.packet_out)
 
         def ended(how: Completion) -> None:
             self.busy = False
