@@ -56,7 +56,8 @@ class UsbPort:
     """An open device. Only one thread, the guard's, calls its methods."""
 
     def __init__(self, found: Found) -> None:
-        """Takes the device over; it is given back after `close`."""
+        """Takes the device over; it is given back after `close`. RuntimeError: no thread is to be
+        had, and it is given back at once."""
         self.serial = found.serial
         self._found = found
         self._ready = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -71,10 +72,21 @@ class UsbPort:
             lambda: self._read_all(found.interrupt_in),
             self._stop_all,
         )
-        self._others = [self._thread(work) for work in readers]
+        self._others: list[threading.Thread] = []
         self._last = self._thread(self._write_all)
-        for thread in (*self._others, self._last):
-            thread.start()
+        try:
+            self._last.start()  # first, since it gives back what the others have begun with
+        except RuntimeError:
+            self._give_back()
+            raise
+        try:
+            for work in readers:
+                thread = self._thread(work)
+                thread.start()
+                self._others.append(thread)
+        except RuntimeError:
+            self.close()
+            raise
 
     def read(self) -> bytes:
         """All that has come, whole transfers. OSError, behind the last byte, when it is gone."""
@@ -278,8 +290,12 @@ class Opener:
     def __call__(self) -> UsbPort:
         """BlockingIOError: it is being opened, ask again. PortError says why it cannot be."""
         if self._looking is None:
-            self._looking = threading.Thread(target=self._look, name="usb-open")
-            self._looking.start()
+            looking = threading.Thread(target=self._look, name="usb-open")
+            try:
+                looking.start()
+            except RuntimeError as error:
+                raise _no_thread(error) from error
+            self._looking = looking
         if self._looking.is_alive():
             raise BlockingIOError(errno.EINPROGRESS, "the USB device is being opened")
         self._looking, result, self._result = None, self._result, None
@@ -289,7 +305,7 @@ class Opener:
         try:
             self._newest = UsbPort(result)
         except RuntimeError as error:
-            raise PortError("port-failed", f"no thread can be had for USB: {error}") from error
+            raise _no_thread(error) from error
         return self._newest
 
     @property
@@ -317,6 +333,10 @@ class Opener:
             if self._announcements is not None:
                 self._announcements.close()
                 self._announcements = None
+
+
+def _no_thread(error: RuntimeError) -> PortError:
+    return PortError("port-failed", f"no thread can be had for USB: {error}")
 
 
 def _urgency() -> Callable[[], None]:

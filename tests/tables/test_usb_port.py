@@ -403,6 +403,50 @@ def test_a_program_that_forgets_to_close_ends_all_the_same() -> None:
     )
 
 
+# -- no thread -------------------------------------------------------------------------------
+
+
+def after(good: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many threads of USB can still be started, and then no other."""
+    start, names = threading.Thread.start, iter(range(good))
+
+    def limited(thread: threading.Thread) -> None:
+        if thread.name.startswith("usb") and next(names, None) is None:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+
+
+@pytest.mark.parametrize("good", range(4))
+def test_without_a_thread_for_each_task_the_device_is_given_back(
+    fake: FakeUsb, monkeypatch: pytest.MonkeyPatch, good: int
+) -> None:
+    """A defect once: those that had begun read on for ever."""
+    files, threads = len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
+    with monkeypatch.context() as patch:
+        after(good, patch)
+        with pytest.raises(RuntimeError):
+            UsbPort(fake.found())
+    until(lambda: threading.active_count() == threads, "those that had begun have ended")
+    assert fake.disposed == 1
+    assert len(list(Path("/proc/self/fd").iterdir())) == files
+
+
+@pytest.mark.parametrize("good", range(5))
+def test_without_threads_opening_is_refused_and_works_again_later(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, good: int
+) -> None:
+    with FakeServer(folder / "usb") as server:
+        opener = Opener(server.url)
+        with monkeypatch.context() as patch:
+            after(good, patch)  # the look is the first
+            error = refusal(opener)
+        assert str(error) == "port-failed: no thread can be had for USB: can't start new thread"
+        until(lambda: not server.imported, "the server has it back")
+        closed(opened(opener))
+
+
 # -- finding and opening ---------------------------------------------------------------------
 
 
