@@ -105,11 +105,13 @@ class UsbipLink:
         with self._lock:
             alone = not self._users and not self._ended
         if alone:
+            until = time.monotonic() + END_WITHIN_S
             with contextlib.suppress(OSError):  # it takes its time, or is gone: no matter
                 self._line.shutdown(socket.SHUT_WR)
-                self._line.settimeout(END_WITHIN_S)
-                while self._line.recv(RECEIVE_SIZE):
-                    pass
+                while (left := until - time.monotonic()) > 0:
+                    self._line.settimeout(left)
+                    if not self._line.recv(RECEIVE_SIZE):
+                        break
         self._end("closed")
         with self._lock:
             self._release()

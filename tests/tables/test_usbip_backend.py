@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import struct
 import threading
+import time
 from array import array
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -363,6 +365,54 @@ def test_a_server_that_takes_nothing_does_not_hang_the_sender(
         sent = lambda: link.transfer(usbip_wire.OUT, 1, len(out), LONG_MS, out=out)  # noqa: E731
         assert errno_of(sent) == errno.ENODEV
         link.close()
+
+
+@pytest.fixture
+def dripping(tmp_path: Path) -> Iterator[Path]:
+    """A server that says the first byte of an answer again and again, and never all of it."""
+    import socket
+
+    path = tmp_path / "dripping"
+    over = threading.Event()
+
+    def serve() -> None:
+        client, _ = listener.accept()
+        with client, contextlib.suppress(OSError):
+            client.sendall(struct.pack("!HHII", 0x0111, 5, 0, 255))
+            while not over.wait(0.02):
+                client.sendall(b"\0")
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield path
+        over.set()
+        thread.join()
+
+
+def test_an_answer_that_drips_has_one_deadline_for_all_of_it(
+    dripping: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A defect once: each piece had one of its own, and a look took minutes."""
+    monkeypatch.setattr(usbip_wire, "ANSWER_WITHIN_S", 0.2)
+    begun = time.monotonic()
+    assert errno_of(lambda: list(UsbipBackend(f"unix:{dripping}").enumerate_devices())) == (
+        errno.EPROTO
+    )
+    assert 0.2 <= time.monotonic() - begun < 5  # the list would take half an hour
+
+
+def test_closing_waits_so_long_and_no_longer_for_a_server_that_goes_on_speaking(
+    dripping: Path,
+) -> None:
+    """A defect once: each byte began the time anew."""
+    link = usbip_link.UsbipLink(usbip_wire.connect(f"unix:{dripping}"), 1)
+    closing = threading.Thread(target=link.close)
+    closing.start()
+    closing.join(5)
+    assert not closing.is_alive()
 
 
 def test_three_hundred_openings_leave_nothing_open(backend: UsbipBackend) -> None:
