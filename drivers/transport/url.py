@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+PORT_MAX: Final = 65_535
+PORT_DIGITS: Final = 5
 
 
 class UsbPlace(NamedTuple):
@@ -23,12 +26,23 @@ def usb_place(url: str) -> UsbPlace:
     if scheme == "usb" and "#" not in rest:
         return UsbPlace("", rest)
     server, _, serial = rest.partition("#")
-    path = server.removeprefix("unix:")
-    host, _, port = server.rpartition(":")
-    good = bool(path) if path != server else bool(host) and port.isascii() and port.isdigit()
-    if scheme != "usbip" or not good:
+    if scheme != "usbip" or not _can_be_connected_to(server):
         raise ValueError(
             f"device.url {url!r} is no USB device; allowed are usb:SERIAL, "
             "usbip:unix:PATH#SERIAL and usbip:HOST:PORT#SERIAL"
         )
     return UsbPlace(server, serial)
+
+
+def _can_be_connected_to(server: str) -> bool:
+    """In its form. What the socket would not take as an address is no OSError there."""
+    path = server.removeprefix("unix:")
+    if path != server:
+        return bool(path)
+    host, _, port = server.rpartition(":")
+    try:
+        name = host.strip("[]").encode("idna")
+    except UnicodeError:  # a part of more than 63 characters, or of none
+        return False
+    number = int(port) if port.isascii() and port.isdigit() and len(port) <= PORT_DIGITS else -1
+    return bool(name) and b"\0" not in name and 0 <= number <= PORT_MAX

@@ -290,6 +290,9 @@ def test_a_computer_without_usb_says_so(mocker: MockerFixture, loaded: NoBuses |
         ("usbip:unix:/run/usb#TR000001", UsbPlace("unix:/run/usb", "TR000001")),
         ("usbip:127.0.0.1:3240", UsbPlace("127.0.0.1:3240", "")),
         ("usbip:[::1]:3240#X", UsbPlace("[::1]:3240", "X")),
+        ("usbip:[fe80::1%eth0]:3240", UsbPlace("[fe80::1%eth0]:3240", "")),
+        (f"usbip:{'a' * 63}.example:65535", UsbPlace(f"{'a' * 63}.example:65535", "")),
+        ("usbip:münchen.example:3240", UsbPlace("münchen.example:3240", "")),
     ],
 )
 def test_a_url_says_where_and_which(url: str, place: UsbPlace) -> None:
