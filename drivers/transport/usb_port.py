@@ -33,15 +33,22 @@ from drivers.transport import usb_find, usb_hotplug
 from drivers.transport.port_error import PortError
 from drivers.transport.url import UsbPlace, usb_place
 from drivers.transport.usb_find import Found
-from drivers.transport.usb_transfers import READ_SIZE, Halts, Inward, has_no_end, sentence_of
+from drivers.transport.usb_transfers import (
+    AT_ONCE_MAX,
+    HANDED_OVER_MAX,
+    READ_SIZE,
+    Halts,
+    Inward,
+    has_no_end,
+    reads_of,
+    sentence_of,
+)
 
 POLL_MS: Final = 250
 """Time-out of a read; a closed port keeps its threads for so long, and for what follows here."""
 WRITE_WITHIN_MS: Final = 100
 """A device that takes nothing for so long has disarmed itself: what is left is not sent late."""
 STOP_WITHIN_MS: Final = 100
-HANDED_OVER_MAX: Final = 256
-"""Transfers of each pipe that wait for the guard: 5 s of STATUS."""
 QUEUED_MAX: Final = 64
 """Writes that wait for the device: half a second of beats. More is answered with "not taken"."""
 
@@ -89,19 +96,20 @@ class UsbPort:
             raise
 
     def read(self) -> bytes:
-        """All that has come, whole transfers. OSError, behind the last byte, when it is gone."""
+        """What has come, whole transfers, as many as a call may give; what is left wakes at once.
+        OSError, behind the last byte, when it is gone."""
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._ready)
-        pieces = []
-        while self._came:
+        data = b""
+        while self._came and len(data) + len(self._came[0][1]) <= AT_ONCE_MAX:
             room, piece = self._came.popleft()
-            room.release()
-            pieces.append(piece)
-        if not pieces:
+            room.release(reads_of(piece))
+            data += piece
+        if not data:
             self._fail()
-        elif self._gone is not None:
-            self._wake()  # it is told with the next call
-        return b"".join(pieces)
+        elif self._came or self._gone is not None:
+            self._wake()  # for the next call
+        return data
 
     def write(self, data: bytes) -> bool:
         """False when too much waits already."""
@@ -165,12 +173,12 @@ class UsbPort:
                 self._clear_halt(endpoint, error, halts)
                 continue
             halts.worked()
-            whole = inward.add(buffer[:size].tobytes())
-            if not whole:
+            if not size:
                 room.release()
-                continue
-            self._came.append((room, whole))
-            self._wake()
+            whole = inward.add(buffer[:size].tobytes())
+            if whole:
+                self._came.append((room, whole))
+                self._wake()
 
     def _write_all(self) -> None:
         halts = Halts()

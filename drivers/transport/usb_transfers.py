@@ -9,8 +9,17 @@ import errno
 from typing import Final
 
 READ_SIZE: Final = 4_096
-TRANSFER_MAX: Final = 16 * READ_SIZE
-"""A device whose transfer has no end is not listened to any further."""
+TRANSFER_MAX: Final = 4 * READ_SIZE
+"""A transfer without an end is handed over in pieces of so much."""
+HANDED_OVER_MAX: Final = 256
+"""Reads of each pipe, of up to READ_SIZE bytes, that wait for the guard: 5 s of STATUS, or 1 MB."""
+AT_ONCE_MAX: Final = TRANSFER_MAX
+"""Bytes that the guard is given at once: the worst noise costs it 14 ms, then it can beat."""
+
+
+def reads_of(transfer: bytes) -> int:
+    """How many reads it came in that brought something."""
+    return -(-len(transfer) // READ_SIZE)
 
 
 class Inward:

@@ -18,7 +18,13 @@ import pytest
 from drivers.transport import usb_port
 from drivers.transport.port_error import PortError
 from drivers.transport.usb_port import Opener, UsbPort
-from drivers.transport.usb_transfers import READ_SIZE, TRANSFER_MAX, sentence_of
+from drivers.transport.usb_transfers import (
+    AT_ONCE_MAX,
+    HANDED_OVER_MAX,
+    READ_SIZE,
+    TRANSFER_MAX,
+    sentence_of,
+)
 from tests.fakes.usb_device import BULK_IN, BULK_OUT, INTERRUPT_IN, STOP, FakeUsb
 from tests.fakes.usbip_server import FakeDevice, FakeServer
 from tests.process.system import until
@@ -119,14 +125,44 @@ def test_a_transfer_without_an_end_is_handed_over_in_bounded_pieces(
 def test_while_the_guard_is_away_a_bounded_number_is_taken_and_none_is_lost(
     fake: FakeUsb, port: UsbPort
 ) -> None:
-    total = usb_port.HANDED_OVER_MAX + 100
+    total = HANDED_OVER_MAX + 100
     fake.next(INTERRUPT_IN, *[n.to_bytes(2, "big") for n in range(total)])
-    until(lambda: len(fake.reads) == usb_port.HANDED_OVER_MAX, "it is full")
-    assert len(port._came) == usb_port.HANDED_OVER_MAX
+    until(lambda: len(fake.reads) == HANDED_OVER_MAX, "it is full")
+    assert len(port._came) == HANDED_OVER_MAX
     fake.next(BULK_IN, b"")  # the other pipe is still read
     until(lambda: fake.reads[-1] == BULK_IN, "bulk is read")
     data = heard(port, 2 * total)
     assert data == b"".join(n.to_bytes(2, "big") for n in range(total))
+
+
+@pytest.mark.parametrize("size", [4, READ_SIZE - 1, READ_SIZE])
+def test_a_pipe_that_overflows_is_bounded_in_bytes_and_none_is_lost(
+    fake: FakeUsb, port: UsbPort, size: int
+) -> None:
+    """A defect once: a babbling device filled 32 MB, and the guard took them with one call."""
+    total = HANDED_OVER_MAX + 100
+    came = [n.to_bytes(4, "big") * (size // 4) for n in range(total)]
+    fake.next(BULK_IN, *came, b"")
+    until(lambda: len(fake.reads) == HANDED_OVER_MAX, "it is full")
+    assert sum(len(data) for _, data in port._came) <= HANDED_OVER_MAX * READ_SIZE
+    data = b""
+    while len(data) < len(b"".join(came)):
+        assert select.select([port], [], [], 5)[0], "it wakes for what is left"
+        piece = port.read()
+        assert len(piece) <= AT_ONCE_MAX
+        data += piece
+    assert data == b"".join(came)
+    until(lambda: len(fake.reads) == total + 1, "all is read")
+    fake.next(BULK_IN, *came)  # and there is as much room as before
+    until(lambda: len(fake.reads) == total + 1 + HANDED_OVER_MAX, "it is full again")
+    assert fake.script[BULK_IN]
+
+
+def test_the_longest_transfer_is_given_by_a_call_of_its_own(fake: FakeUsb, port: UsbPort) -> None:
+    fake.next(BULK_IN, b"short", *[bytes(READ_SIZE)] * (TRANSFER_MAX // READ_SIZE), b"end")
+    until(lambda: len(port._came) == 3, "all is there")
+    assert [len(port.read()) for _ in range(4)] == [5, TRANSFER_MAX, 3, 0]
+    assert select.select([port], [], [], 0)[0] == []
 
 
 def test_a_device_that_takes_nothing_fills_the_queue_and_write_says_so(
@@ -323,12 +359,12 @@ def test_close_ends_a_port_whose_device_takes_nothing_and_whose_guard_reads_noth
     fake: FakeUsb,
 ) -> None:
     port = UsbPort(fake.found())
-    fake.next(BULK_IN, *[b"x"] * (2 * usb_port.HANDED_OVER_MAX))
+    fake.next(BULK_IN, *[b"x"] * (2 * HANDED_OVER_MAX))
     fake.nak |= {BULK_OUT, STOP}
     for _ in range(10):
         port.write(b"x")
     port.stop()
-    until(lambda: len(fake.reads) == usb_port.HANDED_OVER_MAX, "it is full")
+    until(lambda: len(fake.reads) == HANDED_OVER_MAX, "it is full")
     port.close()
     assert port.ended(5)
 
