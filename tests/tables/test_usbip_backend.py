@@ -376,8 +376,7 @@ def dripping(tmp_path: Path) -> Iterator[Path]:
     over = threading.Event()
 
     def serve() -> None:
-        client, _ = listener.accept()
-        with client, contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), listener.accept()[0] as client:
             client.sendall(struct.pack("!HHII", 0x0111, 5, 0, 255))
             while not over.wait(0.02):
                 client.sendall(b"\0")
@@ -389,6 +388,7 @@ def dripping(tmp_path: Path) -> Iterator[Path]:
         thread.start()
         yield path
         over.set()
+        listener.shutdown(socket.SHUT_RDWR)  # whether anybody came or not
         thread.join()
 
 
