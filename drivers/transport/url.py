@@ -7,6 +7,8 @@ from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 TCP: Final = "socket://"
+PORT_MAX: Final = 65_535
+PORT_DIGITS: Final = 5
 
 
 class UsbPlace(NamedTuple):
@@ -27,15 +29,26 @@ def usb_place(url: str) -> UsbPlace:
     if scheme == "usb" and "#" not in rest:
         return UsbPlace("", rest)
     server, _, serial = rest.partition("#")
-    path = server.removeprefix("unix:")
-    host, _, port = server.rpartition(":")
-    good = bool(path) if path != server else bool(host) and port.isascii() and port.isdigit()
-    if scheme != "usbip" or not good:
+    if scheme != "usbip" or not _can_be_connected_to(server):
         raise ValueError(
             f"device.url {url!r} is no USB device; allowed are usb:SERIAL, "
             "usbip:unix:PATH#SERIAL and usbip:HOST:PORT#SERIAL"
         )
     return UsbPlace(server, serial)
+
+
+def _can_be_connected_to(server: str) -> bool:
+    """In its form. What the socket would not take as an address is no OSError there."""
+    path = server.removeprefix("unix:")
+    if path != server:
+        return bool(path)
+    host, _, port = server.rpartition(":")
+    try:
+        name = host.strip("[]").encode("idna")
+    except UnicodeError:  # a part of more than 63 characters, or of none
+        return False
+    number = int(port) if port.isascii() and port.isdigit() and len(port) <= PORT_DIGITS else -1
+    return bool(name) and b"\0" not in name and 0 <= number <= PORT_MAX
 
 
 def tcp_place(url: str) -> tuple[str, int]:

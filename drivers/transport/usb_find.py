@@ -143,6 +143,10 @@ def _choose(place: UsbPlace, backend: Any) -> _Candidate:
             usb.util.dispose_resources(device)
             refused.append(explained(error, _where(device)))
             continue
+        if candidate is not None and not candidate.serial:
+            usb.util.dispose_resources(device)
+            refused.append(_lie(_where(device), "it has no serial number"))
+            continue
         if candidate is not None and place.serial in ("", candidate.serial):
             found.append(candidate)
         else:
@@ -154,7 +158,7 @@ def _choose(place: UsbPlace, backend: Any) -> _Candidate:
     if found:
         names = " and ".join(f"{one.serial} ({_where(one.device)})" for one in found)
         raise PortError("port-ambiguous", f"more than one tmslink device is there: {names}")
-    for code in ("port-denied", "port-busy", "usb-descriptors", "port-wrong"):
+    for code in ("port-denied", "port-busy", "usb-descriptors", "port-wrong", "port-failed"):
         for refusal in refused:
             if refusal.code == code:
                 raise PortError(code, refusal.args[0])  # itself, it would be in its own traceback
@@ -194,10 +198,17 @@ def _candidate(device: Any) -> _Candidate | None:
 
 
 def _serial_of(device: Any) -> str:
-    try:
-        return str(device.serial_number or "")
-    except ValueError:  # it has no strings at all
+    """Empty where it says that it has none. USBError where the one it has cannot be read: pyusb
+    hides most of that, and whoever took the device without could not tell it from another."""
+    if not device.iSerialNumber:
         return ""
+    try:
+        serial = str(device.serial_number)
+    except (ValueError, IndexError):  # no languages, no UTF-16, or not even its size
+        serial = ""
+    if not serial:
+        raise USBError("its serial number cannot be read", None, errno.EBADMSG)
+    return serial
 
 
 def _claimed(chosen: _Candidate) -> Found:

@@ -19,6 +19,7 @@ import contextlib
 import errno
 import os
 import queue
+import sys
 import threading
 from array import array
 from collections import deque
@@ -32,17 +33,22 @@ from drivers.transport import usb_find, usb_hotplug
 from drivers.transport.port_error import PortError
 from drivers.transport.url import UsbPlace, usb_place
 from drivers.transport.usb_find import Found
+from drivers.transport.usb_transfers import (
+    AT_ONCE_MAX,
+    HANDED_OVER_MAX,
+    READ_SIZE,
+    Halts,
+    Inward,
+    has_no_end,
+    reads_of,
+    sentence_of,
+)
 
 POLL_MS: Final = 250
 """Time-out of a read; a closed port keeps its threads for so long, and for what follows here."""
 WRITE_WITHIN_MS: Final = 100
 """A device that takes nothing for so long has disarmed itself: what is left is not sent late."""
 STOP_WITHIN_MS: Final = 100
-READ_SIZE: Final = 4_096
-TRANSFER_MAX: Final = 16 * READ_SIZE
-"""A device whose transfer has no end is not listened to any further."""
-HANDED_OVER_MAX: Final = 256
-"""Transfers of each pipe that wait for the guard: 5 s of STATUS."""
 QUEUED_MAX: Final = 64
 """Writes that wait for the device: half a second of beats. More is answered with "not taken"."""
 
@@ -53,46 +59,12 @@ IDENTITY_REQUEST: Final = (0xC1, 0x02)
 """bmRequestType and bRequest, docs/tmslink.md."""
 
 
-class Inward:
-    """Puts what is read of one pipe together again, so that the frames of a transfer stay so."""
-
-    def __init__(self) -> None:
-        self._begun = b""
-
-    def add(self, piece: bytes) -> bytes:
-        """The transfer that this ends; nothing while it goes on."""
-        self._begun += piece
-        if len(piece) == READ_SIZE and len(self._begun) < TRANSFER_MAX:
-            return b""
-        whole, self._begun = self._begun, b""
-        return whole
-
-
-class Halts:
-    """A halted endpoint is freed once; one that halts again, or anything else, is a loss."""
-
-    def __init__(self) -> None:
-        self._failed = 0  # transfers since the last one that worked
-
-    def worked(self) -> None:
-        self._failed = 0
-
-    def frees(self, number: int | None) -> bool:
-        """May a transfer that failed with this errno be forgotten, and its endpoint freed?"""
-        self._failed += 1
-        return number == errno.EPIPE and self._failed == 1
-
-
-def has_no_end(data: bytes, packet_out: int) -> bool:
-    """Does nothing but an empty packet behind it say that this transfer OUT is over?"""
-    return len(data) % packet_out == 0
-
-
 class UsbPort:
     """An open device. Only one thread, the guard's, calls its methods."""
 
     def __init__(self, found: Found) -> None:
-        """Takes the device over; it is given back after `close`."""
+        """Takes the device over; it is given back after `close`. RuntimeError: no thread is to be
+        had, and it is given back at once."""
         self.serial = found.serial
         self._found = found
         self._ready = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -107,25 +79,37 @@ class UsbPort:
             lambda: self._read_all(found.interrupt_in),
             self._stop_all,
         )
-        self._others = [self._thread(work) for work in readers]
+        self._others: list[threading.Thread] = []
         self._last = self._thread(self._write_all)
-        for thread in (*self._others, self._last):
-            thread.start()
+        try:
+            self._last.start()  # first, since it gives back what the others have begun with
+        except RuntimeError:
+            self._give_back()
+            raise
+        try:
+            for work in readers:
+                thread = self._thread(work)
+                thread.start()
+                self._others.append(thread)
+        except RuntimeError:
+            self.close()
+            raise
 
     def read(self) -> bytes:
-        """All that has come, whole transfers. OSError, behind the last byte, when it is gone."""
+        """What has come, whole transfers, as many as a call may give; what is left wakes at once.
+        OSError, behind the last byte, when it is gone."""
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._ready)
-        pieces = []
-        while self._came:
+        data = b""
+        while self._came and len(data) + len(self._came[0][1]) <= AT_ONCE_MAX:
             room, piece = self._came.popleft()
-            room.release()
-            pieces.append(piece)
-        if not pieces:
+            room.release(reads_of(piece))
+            data += piece
+        if not data:
             self._fail()
-        elif self._gone is not None:
-            self._wake()  # it is told with the next call
-        return b"".join(pieces)
+        elif self._came or self._gone is not None:
+            self._wake()  # for the next call
+        return data
 
     def write(self, data: bytes) -> bool:
         """False when too much waits already."""
@@ -161,7 +145,10 @@ class UsbPort:
     def _thread(self, work: Callable[[], None]) -> threading.Thread:
         def run() -> None:
             self._urgency()
-            work()
+            try:
+                work()
+            finally:
+                self._lose_if_it_failed()
 
         return threading.Thread(target=run, name="usb", daemon=False)  # a STOP still goes out
 
@@ -186,12 +173,12 @@ class UsbPort:
                 self._clear_halt(endpoint, error, halts)
                 continue
             halts.worked()
-            whole = inward.add(buffer[:size].tobytes())
-            if not whole:
+            if not size:
                 room.release()
-                continue
-            self._came.append((room, whole))
-            self._wake()
+            whole = inward.add(buffer[:size].tobytes())
+            if whole:
+                self._came.append((room, whole))
+                self._wake()
 
     def _write_all(self) -> None:
         halts = Halts()
@@ -207,10 +194,19 @@ class UsbPort:
                 except USBError as error:
                     self._clear_halt(self._found.bulk_out, error, halts)
         finally:
-            for thread in self._others:
-                thread.join()
+            self._lose_if_it_failed()  # or the others would not end
+            while not self._closed:
+                self._next_write()
+            self._give_back()
+
+    def _give_back(self) -> None:
+        """When the port is closed, and its other threads are about to end."""
+        for thread in self._others:
+            thread.join()
+        try:
             with contextlib.suppress(USBError):
                 usb.util.dispose_resources(self._found.device)
+        finally:
             os.close(self._ready)
 
     def _next_write(self) -> bytes | None:
@@ -257,16 +253,21 @@ class UsbPort:
         if halts.frees(error.errno):
             try:
                 self._found.device.clear_halt(endpoint)
-            except USBError as worse:
-                error = worse
-            else:
-                return
-        self._lose(error)
+            except USBError as worse:  # keeping it would keep all that is in its traceback
+                self._lose(worse)
+        else:
+            self._lose(error)
 
     def _lose(self, error: USBError) -> None:
         if self._gone is None:
             self._gone = OSError(error.errno or errno.EIO, sentence_of(error))
         self._wake()
+
+    def _lose_if_it_failed(self) -> None:
+        """Called when the work of a thread ends: before the port is over, none may. Whatever that
+        raised, of USB or not, it is said and not kept."""
+        if not self._over:
+            self._lose(USBError(f"{sys.exception()!r}"))
 
     def _wake(self) -> None:
         os.eventfd_write(self._ready, 1)
@@ -274,20 +275,6 @@ class UsbPort:
     def _fail(self) -> None:
         if self._gone is not None:
             raise OSError(*self._gone.args)
-
-
-def sentence_of(error: USBError) -> str:
-    """Why a device is gone, for people."""
-    match error.errno:
-        case errno.ENODEV | errno.EIO | errno.ESHUTDOWN | errno.ENOENT:
-            return "the USB device was unplugged, or its USB has failed"
-        case errno.EOVERFLOW:
-            return "the USB device sent more than was asked for"
-        case errno.EPIPE:
-            return "the USB device halts an endpoint again and again"
-        case errno.EPROTO | errno.EILSEQ | errno.ETIME:
-            return "the USB device does not answer as USB demands; see its cable"
-    return f"the USB transfer failed: {error.strerror}"
 
 
 class Opener:
@@ -311,8 +298,12 @@ class Opener:
     def __call__(self) -> UsbPort:
         """BlockingIOError: it is being opened, ask again. PortError says why it cannot be."""
         if self._looking is None:
-            self._looking = threading.Thread(target=self._look, name="usb-open")
-            self._looking.start()
+            looking = threading.Thread(target=self._look, name="usb-open")
+            try:
+                looking.start()
+            except RuntimeError as error:
+                raise _no_thread(error) from error
+            self._looking = looking
         if self._looking.is_alive():
             raise BlockingIOError(errno.EINPROGRESS, "the USB device is being opened")
         self._looking, result, self._result = None, self._result, None
@@ -322,7 +313,7 @@ class Opener:
         try:
             self._newest = UsbPort(result)
         except RuntimeError as error:
-            raise PortError("port-failed", f"no thread can be had for USB: {error}") from error
+            raise _no_thread(error) from error
         return self._newest
 
     @property
@@ -350,6 +341,10 @@ class Opener:
             if self._announcements is not None:
                 self._announcements.close()
                 self._announcements = None
+
+
+def _no_thread(error: RuntimeError) -> PortError:
+    return PortError("port-failed", f"no thread can be had for USB: {error}")
 
 
 def _urgency() -> Callable[[], None]:

@@ -105,11 +105,13 @@ class UsbipLink:
         with self._lock:
             alone = not self._users and not self._ended
         if alone:
+            until = time.monotonic() + END_WITHIN_S
             with contextlib.suppress(OSError):  # it takes its time, or is gone: no matter
                 self._line.shutdown(socket.SHUT_WR)
-                self._line.settimeout(END_WITHIN_S)
-                while self._line.recv(RECEIVE_SIZE):
-                    pass
+                while (left := until - time.monotonic()) > 0:
+                    self._line.settimeout(left)
+                    if not self._line.recv(RECEIVE_SIZE):
+                        break
         self._end("closed")
         with self._lock:
             self._release()
@@ -245,7 +247,9 @@ class UsbipLink:
                 break
             if size:
                 pending.data = data[end - size : end]
-            pending.status, pending.length = status, length
+            # What a RET_UNLINK says of a length is of no transfer: nothing came.
+            pending.status = status
+            pending.length = length if command == wire.RET_SUBMIT else 0
             pending.done = True
             del self._pending[number]
             pending.wake()
@@ -254,6 +258,8 @@ class UsbipLink:
 
     def _unlink(self, mine: _Pending) -> None:
         """Take a transfer back whose time is over. Its status says what became of it."""
+        with self._lock:
+            mine.woken = None  # nobody waits for it here: it must not be appointed to read on
         unlink = _Pending(0, comes=False)
         self._exchange(
             unlink, wire.CMD_UNLINK, wire.OUT, 0, mine.number, NO_SETUP, b"", UNLINK_WITHIN_S

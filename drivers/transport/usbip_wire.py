@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import time
 from typing import Final, NamedTuple
 
 VERSION: Final = 0x0111
@@ -33,6 +34,8 @@ _BUS_ID_SIZE: Final = 32
 DEVICES_MAX: Final = 255
 """More than any server exports; a number above it is no answer of one."""
 CONNECT_WITHIN_S: Final = 1.0
+ANSWER_WITHIN_S: Final = 1.0
+"""For a list of devices, or an import, as a whole."""
 RECEIVE_WITHIN_S: Final = 0.1
 """After so long a receive ends without anything, so that whoever waits can look at the clock."""
 SEND_WITHIN_S: Final = 1.0
@@ -76,15 +79,15 @@ def connect(address: str) -> socket.socket:
 def devices(address: str) -> list[Exported]:
     """What the server exports."""
     with connect(address) as line:
-        _operation(line, OP_REQ_DEVLIST)
-        (count,) = _COUNT.unpack(_exactly(line, _COUNT.size))
+        answer = _operation(line, OP_REQ_DEVLIST)
+        (count,) = _COUNT.unpack(answer.exactly(_COUNT.size))
         if count > DEVICES_MAX:
             raise WireError(f"a list of {count} devices is no answer of a USB/IP server")
         found = []
         for _ in range(count):
-            record = _exactly(line, _RECORD.size)
+            record = answer.exactly(_RECORD.size)
             found.append(_exported(record))
-            _exactly(line, 4 * record[-1])  # its interfaces; the descriptors tell more
+            answer.exactly(4 * record[-1])  # its interfaces; the descriptors tell more
         return found
 
 
@@ -92,8 +95,8 @@ def take(address: str, bus_id: bytes) -> socket.socket:
     """Import a device: from now on the socket carries its transfers."""
     line = connect(address)
     try:
-        _operation(line, OP_REQ_IMPORT, bus_id.ljust(_BUS_ID_SIZE, b"\0"))
-        given = _exported(_exactly(line, _RECORD.size))
+        answer = _operation(line, OP_REQ_IMPORT, bus_id.ljust(_BUS_ID_SIZE, b"\0"))
+        given = _exported(answer.exactly(_RECORD.size))
         if given.bus_id != bus_id:
             raise WireError(f"asked for device {bus_id!r}, was given {given.bus_id!r}")
     except OSError:
@@ -109,31 +112,45 @@ def take(address: str, bus_id: bytes) -> socket.socket:
     return line
 
 
-def _operation(line: socket.socket, request: int, of: bytes = b"") -> None:
+class _Answer:
+    """What the server answers, which may take so long and no longer, in however many pieces."""
+
+    def __init__(self, line: socket.socket) -> None:
+        self._line = line
+        self._until = time.monotonic() + ANSWER_WITHIN_S
+
+    def exactly(self, size: int) -> bytes:
+        data = bytearray()
+        while len(data) < size:
+            left = self._until - time.monotonic()
+            if left <= 0:
+                raise WireError("it does not answer as USB/IP demands: timed out")
+            self._line.settimeout(left)
+            try:
+                piece = self._line.recv(size - len(data))
+            except OSError as error:
+                raise WireError(f"it does not answer as USB/IP demands: {error}") from error
+            if not piece:
+                raise WireError("it hung up in the middle of an answer")
+            data += piece
+        return bytes(data)
+
+
+def _operation(line: socket.socket, request: int, of: bytes = b"") -> _Answer:
+    """The answer behind its head. WireError where it has another."""
+    answer = _Answer(line)
     try:
         line.sendall(_OPERATION.pack(VERSION, request, 0) + of)
     except OSError as error:
         raise WireError(f"it does not listen as USB/IP demands: {error}") from error
-    version, code, status = _OPERATION.unpack(_exactly(line, _OPERATION.size))
+    version, code, status = _OPERATION.unpack(answer.exactly(_OPERATION.size))
     if version != VERSION or code != request & 0x7FFF:
         raise WireError(f"version {version:#06x}, code {code:#06x} is no answer of USB/IP 1.1.1")
     if status:
         raise RefusedError(f"the server refuses, status {status}")
+    return answer
 
 
 def _exported(record: bytes) -> Exported:
     _, bus_id, bus, address, speed, *_ = _RECORD.unpack(record)
     return Exported(bus_id.rstrip(b"\0"), bus, address, speed)
-
-
-def _exactly(line: socket.socket, size: int) -> bytes:
-    data = bytearray()
-    while len(data) < size:
-        try:
-            piece = line.recv(size - len(data))
-        except OSError as error:
-            raise WireError(f"it does not answer as USB/IP demands: {error}") from error
-        if not piece:
-            raise WireError("it hung up in the middle of an answer")
-        data += piece
-    return bytes(data)

@@ -17,10 +17,10 @@ STOP = "stop"
 
 
 class FakeUsb:
-    """`script[endpoint]`: what comes next, bytes or an errno. Where nothing is left it NAKs."""
+    """`script[endpoint]`: what comes next, bytes, an errno or what is raised. Else it NAKs."""
 
     def __init__(self) -> None:
-        self.script: dict[int | str, deque[bytes | int]] = defaultdict(deque)
+        self.script: dict[int | str, deque[bytes | int | Exception]] = defaultdict(deque)
         self.changed = threading.Condition()
         self.reads: list[int] = []
         self.written: list[bytes] = []
@@ -33,7 +33,7 @@ class FakeUsb:
     def found(self) -> Found:
         return Found(self, "TR000001", 0, BULK_OUT, BULK_IN, INTERRUPT_IN, 64)
 
-    def next(self, endpoint: int | str, *items: bytes | int) -> None:
+    def next(self, endpoint: int | str, *items: bytes | int | Exception) -> None:
         with self.changed:
             self.script[endpoint].extend(items)
             self.changed.notify_all()
@@ -75,6 +75,8 @@ class FakeUsb:
             item = self.script[endpoint].popleft()
         if isinstance(item, int):
             raise USBError("as the test wants it", None, item)
+        if isinstance(item, Exception):
+            raise type(item)(*item.args)  # itself, it would be kept by this frame
         return item
 
     def _wait_or_fail(self, endpoint: int | str, timeout: int) -> None:

@@ -43,7 +43,7 @@ class Configuration(list[Interface]):
 class Device(list[Configuration]):
     """As much of `usb.core.Device` as is used; `fails[method]` is the errno it raises."""
 
-    bus, address = 3, 7
+    bus, address, iSerialNumber = 3, 7, 3  # noqa: N815
 
     def __init__(self, *endpoints: SimpleNamespace, serial: str | None = "TR000001") -> None:
         super().__init__([Configuration([Interface(endpoints or GOOD)])])
@@ -194,9 +194,40 @@ def test_each_step_that_fails_has_its_cause(
     assert refused(plugged).code == code
 
 
-@pytest.mark.parametrize("serial", ["TR000002", "", None])
-def test_another_serial_number_is_another_device(plugged: list[Any], serial: str | None) -> None:
+@pytest.mark.parametrize("place", [HERE, UsbPlace("", "")])
+@pytest.mark.parametrize("serial", ["", None])
+def test_a_serial_number_that_cannot_be_read_is_looked_at_again(
+    plugged: list[Any], serial: str | None, place: UsbPlace
+) -> None:
+    """A defect once: it was taken for empty, and any device was then as good as this one."""
     plugged.append(Device(serial=serial))
+    assert str(refused(plugged, place)) == (
+        "port-failed: bus 3 device 7 cannot be used: its serial number cannot be read"
+    )
+    plugged[0].serial = "TR000001"
+    assert claim(plugged, place).serial == "TR000001"
+
+
+def test_a_serial_number_that_cannot_be_read_hides_no_other(plugged: list[Any]) -> None:
+    plugged += [Device(serial=None), Device()]
+    assert claim(plugged).device is plugged[1]
+
+
+@pytest.mark.parametrize("place", [HERE, UsbPlace("", "")])
+def test_a_device_without_a_serial_number_is_none_of_tmslink(
+    plugged: list[Any], place: UsbPlace
+) -> None:
+    plugged.append(Device())
+    plugged[0].iSerialNumber = 0
+    assert str(refused(plugged, place)) == (
+        "usb-descriptors: the descriptors of bus 3 device 7 cannot be true: it has no serial number"
+    )
+    plugged.append(Device())
+    assert claim(plugged, place).device is plugged[1]
+
+
+def test_another_serial_number_is_another_device(plugged: list[Any]) -> None:
+    plugged.append(Device(serial="TR000002"))
     error = refused(plugged)
     assert error.code == "port-missing"
     assert "TR000001" in str(error)
@@ -259,6 +290,9 @@ def test_a_computer_without_usb_says_so(mocker: MockerFixture, loaded: NoBuses |
         ("usbip:unix:/run/usb#TR000001", UsbPlace("unix:/run/usb", "TR000001")),
         ("usbip:127.0.0.1:3240", UsbPlace("127.0.0.1:3240", "")),
         ("usbip:[::1]:3240#X", UsbPlace("[::1]:3240", "X")),
+        ("usbip:[fe80::1%eth0]:3240", UsbPlace("[fe80::1%eth0]:3240", "")),
+        (f"usbip:{'a' * 63}.example:65535", UsbPlace(f"{'a' * 63}.example:65535", "")),
+        ("usbip:münchen.example:3240", UsbPlace("münchen.example:3240", "")),
     ],
 )
 def test_a_url_says_where_and_which(url: str, place: UsbPlace) -> None:

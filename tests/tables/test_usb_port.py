@@ -9,6 +9,7 @@ import select
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,14 @@ import pytest
 
 from drivers.transport import usb_port
 from drivers.transport.port_error import PortError
-from drivers.transport.usb_port import Opener, UsbPort, sentence_of
+from drivers.transport.usb_port import Opener, UsbPort
+from drivers.transport.usb_transfers import (
+    AT_ONCE_MAX,
+    HANDED_OVER_MAX,
+    READ_SIZE,
+    TRANSFER_MAX,
+    sentence_of,
+)
 from tests.fakes.usb_device import BULK_IN, BULK_OUT, INTERRUPT_IN, STOP, FakeUsb
 from tests.fakes.usbip_server import FakeDevice, FakeServer
 from tests.process.system import until
@@ -96,19 +104,19 @@ def test_a_transfer_of_whole_packets_has_an_empty_one_behind_it(
 
 def test_a_transfer_longer_than_the_buffer_stays_in_one_piece(fake: FakeUsb, port: UsbPort) -> None:
     """A frame of the other pipe in its middle would spoil both."""
-    fake.next(BULK_IN, b"a" * usb_port.READ_SIZE)
+    fake.next(BULK_IN, b"a" * READ_SIZE)
     until(lambda: fake.reads == [BULK_IN], "the first part is read")
     fake.next(INTERRUPT_IN, b"status")
     assert heard(port, 6) == b"status"
     fake.next(BULK_IN, b"end")
-    assert heard(port, usb_port.READ_SIZE + 3) == b"a" * usb_port.READ_SIZE + b"end"
+    assert heard(port, READ_SIZE + 3) == b"a" * READ_SIZE + b"end"
 
 
 def test_a_transfer_without_an_end_is_handed_over_in_bounded_pieces(
     fake: FakeUsb, port: UsbPort
 ) -> None:
-    fake.next(BULK_IN, *[bytes(usb_port.READ_SIZE)] * 20)
-    assert len(heard(port, usb_port.TRANSFER_MAX)) == usb_port.TRANSFER_MAX
+    fake.next(BULK_IN, *[bytes(READ_SIZE)] * 20)
+    assert len(heard(port, TRANSFER_MAX)) == TRANSFER_MAX
 
 
 # -- bounds ----------------------------------------------------------------------------------
@@ -117,14 +125,44 @@ def test_a_transfer_without_an_end_is_handed_over_in_bounded_pieces(
 def test_while_the_guard_is_away_a_bounded_number_is_taken_and_none_is_lost(
     fake: FakeUsb, port: UsbPort
 ) -> None:
-    total = usb_port.HANDED_OVER_MAX + 100
+    total = HANDED_OVER_MAX + 100
     fake.next(INTERRUPT_IN, *[n.to_bytes(2, "big") for n in range(total)])
-    until(lambda: len(fake.reads) == usb_port.HANDED_OVER_MAX, "it is full")
-    assert len(port._came) == usb_port.HANDED_OVER_MAX
+    until(lambda: len(fake.reads) == HANDED_OVER_MAX, "it is full")
+    assert len(port._came) == HANDED_OVER_MAX
     fake.next(BULK_IN, b"")  # the other pipe is still read
     until(lambda: fake.reads[-1] == BULK_IN, "bulk is read")
     data = heard(port, 2 * total)
     assert data == b"".join(n.to_bytes(2, "big") for n in range(total))
+
+
+@pytest.mark.parametrize("size", [4, READ_SIZE - 1, READ_SIZE])
+def test_a_pipe_that_overflows_is_bounded_in_bytes_and_none_is_lost(
+    fake: FakeUsb, port: UsbPort, size: int
+) -> None:
+    """A defect once: a babbling device filled 32 MB, and the guard took them with one call."""
+    total = HANDED_OVER_MAX + 100
+    came = [n.to_bytes(4, "big") * (size // 4) for n in range(total)]
+    fake.next(BULK_IN, *came, b"")
+    until(lambda: len(fake.reads) == HANDED_OVER_MAX, "it is full")
+    assert sum(len(data) for _, data in port._came) <= HANDED_OVER_MAX * READ_SIZE
+    data = b""
+    while len(data) < len(b"".join(came)):
+        assert select.select([port], [], [], 5)[0], "it wakes for what is left"
+        piece = port.read()
+        assert len(piece) <= AT_ONCE_MAX
+        data += piece
+    assert data == b"".join(came)
+    until(lambda: len(fake.reads) == total + 1, "all is read")
+    fake.next(BULK_IN, *came)  # and there is as much room as before
+    until(lambda: len(fake.reads) == total + 1 + HANDED_OVER_MAX, "it is full again")
+    assert fake.script[BULK_IN]
+
+
+def test_the_longest_transfer_is_given_by_a_call_of_its_own(fake: FakeUsb, port: UsbPort) -> None:
+    fake.next(BULK_IN, b"short", *[bytes(READ_SIZE)] * (TRANSFER_MAX // READ_SIZE), b"end")
+    until(lambda: len(port._came) == 3, "all is there")
+    assert [len(port.read()) for _ in range(4)] == [5, TRANSFER_MAX, 3, 0]
+    assert select.select([port], [], [], 0)[0] == []
 
 
 def test_a_device_that_takes_nothing_fills_the_queue_and_write_says_so(
@@ -254,6 +292,38 @@ def test_an_endpoint_that_cannot_be_freed_is_a_loss(fake: FakeUsb, port: UsbPort
     assert lost(port).errno == errno.ENODEV
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("raised", [NotImplementedError("no"), ValueError("no"), OSError(5, "no")])
+@pytest.mark.parametrize("where", [BULK_IN, INTERRUPT_IN, BULK_OUT, STOP])
+def test_whatever_ends_a_thread_is_a_loss_and_all_is_given_back(
+    fake: FakeUsb, port: UsbPort, where: int | str, raised: Exception
+) -> None:
+    """A defect once: a thread ended without a word, and the port stayed."""
+    fake.next(where, raised)
+    if where == BULK_OUT:
+        port.write(b"x")
+    elif where == STOP:
+        port.stop()
+    error = lost(port)
+    assert (error.errno, error.strerror) == (errno.EIO, f"the USB transfer failed: {raised!r}")
+    assert not port.ended(0.05)  # its file is still the guard's
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_device_that_cannot_be_given_back_keeps_no_file_open(
+    fake: FakeUsb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dispose(_device: FakeUsb) -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr("usb.util.dispose_resources", dispose)
+    port = UsbPort(fake.found())
+    port.close()
+    assert port.ended(5)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(port.fileno())
+
+
 def test_every_number_of_the_system_has_a_sentence() -> None:
     from usb.core import USBError
 
@@ -282,18 +352,19 @@ def test_closing_twice_and_stopping_afterwards_does_no_harm(fake: FakeUsb) -> No
     assert port.stop() is True
     assert port.ended(5)
     assert fake.stops == []
+    assert port._gone is None  # its threads ended in good order
 
 
 def test_close_ends_a_port_whose_device_takes_nothing_and_whose_guard_reads_nothing(
     fake: FakeUsb,
 ) -> None:
     port = UsbPort(fake.found())
-    fake.next(BULK_IN, *[b"x"] * (2 * usb_port.HANDED_OVER_MAX))
+    fake.next(BULK_IN, *[b"x"] * (2 * HANDED_OVER_MAX))
     fake.nak |= {BULK_OUT, STOP}
     for _ in range(10):
         port.write(b"x")
     port.stop()
-    until(lambda: len(fake.reads) == usb_port.HANDED_OVER_MAX, "it is full")
+    until(lambda: len(fake.reads) == HANDED_OVER_MAX, "it is full")
     port.close()
     assert port.ended(5)
 
@@ -330,6 +401,30 @@ def test_a_port_leaves_nothing_to_the_garbage_collector(monkeypatch: pytest.Monk
         gc.enable()
 
 
+@pytest.mark.parametrize("freed", [errno.ENODEV, ValueError])
+@pytest.mark.parametrize("where", [BULK_IN, BULK_OUT])
+def test_a_lost_port_is_freed_without_the_garbage_collector(
+    monkeypatch: pytest.MonkeyPatch, where: int, freed: int | type[ValueError]
+) -> None:
+    """A defect once: a halted endpoint that could not be freed kept its port and its device."""
+    fake = FakeUsb()
+    fake.next(where, errno.EPIPE)
+    fake.next(-where, freed if isinstance(freed, int) else freed())
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)  # pytest's keeps the exception
+    gc.disable()
+    try:
+        port = UsbPort(fake.found())
+        if where == BULK_OUT:
+            port.write(b"x")
+        lost(port)
+        closed(port)
+        kept = weakref.ref(port)
+        del port
+        until(lambda: kept() is None, "it is freed")
+    finally:
+        gc.enable()
+
+
 def test_a_program_that_forgets_to_close_ends_all_the_same() -> None:
     program = (
         "from tests.fakes.usb_device import FakeUsb\n"
@@ -342,6 +437,50 @@ def test_a_program_that_forgets_to_close_ends_all_the_same() -> None:
         subprocess.run(words, cwd=Path(__file__).parents[2], timeout=30, check=False).returncode
         == 7
     )
+
+
+# -- no thread -------------------------------------------------------------------------------
+
+
+def after(good: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many threads of USB can still be started, and then no other."""
+    start, names = threading.Thread.start, iter(range(good))
+
+    def limited(thread: threading.Thread) -> None:
+        if thread.name.startswith("usb") and next(names, None) is None:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+
+
+@pytest.mark.parametrize("good", range(4))
+def test_without_a_thread_for_each_task_the_device_is_given_back(
+    fake: FakeUsb, monkeypatch: pytest.MonkeyPatch, good: int
+) -> None:
+    """A defect once: those that had begun read on for ever."""
+    files, threads = len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
+    with monkeypatch.context() as patch:
+        after(good, patch)
+        with pytest.raises(RuntimeError):
+            UsbPort(fake.found())
+    until(lambda: threading.active_count() == threads, "those that had begun have ended")
+    assert fake.disposed == 1
+    assert len(list(Path("/proc/self/fd").iterdir())) == files
+
+
+@pytest.mark.parametrize("good", range(5))
+def test_without_threads_opening_is_refused_and_works_again_later(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, good: int
+) -> None:
+    with FakeServer(folder / "usb") as server:
+        opener = Opener(server.url)
+        with monkeypatch.context() as patch:
+            after(good, patch)  # the look is the first
+            error = refusal(opener)
+        assert str(error) == "port-failed: no thread can be had for USB: can't start new thread"
+        until(lambda: not server.imported, "the server has it back")
+        closed(opened(opener))
 
 
 # -- finding and opening ---------------------------------------------------------------------
@@ -476,6 +615,11 @@ def test_where_no_usbip_is_the_cause_is_told(folder: Path, wrong: str) -> None:
         "usbip:unix:",
         "usbip:nowhere",
         "usbip:host:port",
+        "usbip:host:65536",
+        f"usbip:host:{'1' * 5_000}",
+        f"usbip:{'a' * 64}.example:3240",
+        "usbip:a..example:3240",
+        "usbip:a\0b:3240",
         "usbip:#X",
         "/dev/ttyACM0",
         "usb:a#b",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import struct
 import threading
+import time
 from array import array
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -252,6 +254,31 @@ def test_a_leader_whose_time_is_over_leaves_the_line_to_another(
         assert bytes(follower.result(10)) == b"status"
 
 
+def test_who_takes_a_transfer_back_is_not_the_one_to_read_on(
+    server: FakeServer, device: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A defect once: it was woken in vain, nobody read, and the server counted as silent."""
+    monkeypatch.setattr(usbip_link, "UNLINK_WITHIN_S", 20.0)
+    server.unlink_answers = False
+    server.device.silent.add(BULK_OUT)
+    with ThreadPoolExecutor(3) as pool:
+        leader = pool.submit(device.write, BULK_OUT, b"x", LONG_MS)
+        until(lambda: server.device.waiting[BULK_OUT], "the leader waits")
+        late = pool.submit(device.read, BULK_IN, 64, 100)
+        until(lambda: server.device.waiting[BULK_IN], "the oldest that follows")
+        follower = pool.submit(device.read, INTERRUPT_IN, 64, LONG_MS)
+        until(lambda: server.unlinked == [BULK_IN], "its time is over")
+        try:
+            number = server.device.waiting[BULK_OUT].popleft()[0]
+            server.raw(struct.pack("!IIIIIiiiii8x", 3, number, 0, 0, 0, 0, 1, 0, 0, 0))
+            assert leader.result(5) == 1
+            server.push(INTERRUPT_IN, b"status")
+            assert bytes(follower.result(5)) == b"status"
+        finally:
+            server.unplug()
+        assert errno_of(lambda: late.result(5)) == errno.ENODEV
+
+
 # -- the end ---------------------------------------------------------------------------------
 
 
@@ -294,6 +321,18 @@ def test_more_than_was_asked_for_is_not_taken(server: FakeServer, device: Any, l
     ends_all(device, server, lie)
 
 
+def test_what_answers_a_transfer_as_if_it_were_taken_back_brings_nothing(
+    server: FakeServer, device: Any
+) -> None:
+    """A defect once: the length that it tells counted, and the reader ended with a ValueError."""
+    with ThreadPoolExecutor(1) as pool:
+        wait = pool.submit(device.read, BULK_IN, 64, LONG_MS)
+        until(lambda: server.device.waiting[BULK_IN], "it waits")
+        number = server.device.waiting[BULK_IN].popleft()[0]
+        server.raw(struct.pack("!IIIIIiiiii8x", 4, number, 0, 0, 0, 0, 7, 0, 0, 0))
+        assert bytes(wait.result(5)) == b""
+
+
 def test_a_server_that_answers_no_unlink_is_gone(
     server: FakeServer, device: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -326,6 +365,54 @@ def test_a_server_that_takes_nothing_does_not_hang_the_sender(
         sent = lambda: link.transfer(usbip_wire.OUT, 1, len(out), LONG_MS, out=out)  # noqa: E731
         assert errno_of(sent) == errno.ENODEV
         link.close()
+
+
+@pytest.fixture
+def dripping(tmp_path: Path) -> Iterator[Path]:
+    """A server that says the first byte of an answer again and again, and never all of it."""
+    import socket
+
+    path = tmp_path / "dripping"
+    over = threading.Event()
+
+    def serve() -> None:
+        with contextlib.suppress(OSError), listener.accept()[0] as client:
+            client.sendall(struct.pack("!HHII", 0x0111, 5, 0, 255))
+            while not over.wait(0.02):
+                client.sendall(b"\0")
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield path
+        over.set()
+        listener.shutdown(socket.SHUT_RDWR)  # whether anybody came or not
+        thread.join()
+
+
+def test_an_answer_that_drips_has_one_deadline_for_all_of_it(
+    dripping: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A defect once: each piece had one of its own, and a look took minutes."""
+    monkeypatch.setattr(usbip_wire, "ANSWER_WITHIN_S", 0.2)
+    begun = time.monotonic()
+    assert errno_of(lambda: list(UsbipBackend(f"unix:{dripping}").enumerate_devices())) == (
+        errno.EPROTO
+    )
+    assert 0.2 <= time.monotonic() - begun < 5  # the list would take half an hour
+
+
+def test_closing_waits_so_long_and_no_longer_for_a_server_that_goes_on_speaking(
+    dripping: Path,
+) -> None:
+    """A defect once: each byte began the time anew."""
+    link = usbip_link.UsbipLink(usbip_wire.connect(f"unix:{dripping}"), 1)
+    closing = threading.Thread(target=link.close)
+    closing.start()
+    closing.join(5)
+    assert not closing.is_alive()
 
 
 def test_three_hundred_openings_leave_nothing_open(backend: UsbipBackend) -> None:

@@ -20,7 +20,16 @@ from drivers.transport import usb_find, usb_port
 from drivers.transport.port_error import PortError
 from drivers.transport.url import UsbPlace
 from drivers.transport.usb_find import Found
-from drivers.transport.usb_port import Halts, Inward
+from drivers.transport.usb_transfers import (
+    AT_ONCE_MAX,
+    HANDED_OVER_MAX,
+    READ_SIZE,
+    Halts,
+    Inward,
+    has_no_end,
+    reads_of,
+    sentence_of,
+)
 from drivers.transport.usbip_backend import STANDARD_WITHIN_MS
 from drivers.transport.usbip_link import failure
 from firmware_protocol.quantities import MS, SECOND
@@ -50,16 +59,16 @@ class UsbLine:
     # -- as a transport ----------------------------------------------------------------------
 
     def read(self) -> bytes:
-        pieces = []
-        while self.came:
+        data = b""
+        while self.came and len(data) + len(self.came[0][1]) <= AT_ONCE_MAX:
             reader, piece = self.came.popleft()
-            pieces.append(piece)
-            reader.has_room()
-        if not pieces:
+            data += piece
+            reader.has_room(reads_of(piece))
+        if not data:
             self._fail()
-        elif self.gone is not None:
+        elif self.came or self.gone is not None:
             self.bus.woken = True
-        return b"".join(pieces)
+        return data
 
     def write(self, data: bytes) -> bool:
         self._fail()
@@ -86,7 +95,7 @@ class UsbLine:
 
     def lose(self, number: int) -> None:
         if self.gone is None:
-            self.gone = OSError(number, usb_port.sentence_of(failure(number)))
+            self.gone = OSError(number, sentence_of(failure(number)))
             self._wake_all()
         self.bus.woken = True
 
@@ -149,11 +158,11 @@ class _Pipe(_Thread):
 class _Reader(_Pipe):
     def __init__(self, line: UsbLine, endpoint: int) -> None:
         super().__init__(line, endpoint)
-        self._room, self._inward = usb_port.HANDED_OVER_MAX, Inward()
+        self._room, self._inward = HANDED_OVER_MAX, Inward()
         self.look()
 
-    def has_room(self) -> None:
-        self._room += 1
+    def has_room(self, reads: int) -> None:
+        self._room += reads
         self.look()
 
     def look(self) -> None:
@@ -163,7 +172,7 @@ class _Reader(_Pipe):
             self.end()
         elif self._room:
             self.busy = True
-            self.bus.data(self.endpoint, usb_port.READ_SIZE, usb_port.POLL_MS, self._came)
+            self.bus.data(self.endpoint, READ_SIZE, usb_port.POLL_MS, self._came)
 
     def _came(self, how: Completion) -> None:
         self.busy = False
@@ -172,9 +181,10 @@ class _Reader(_Pipe):
             return
         if not how.status:
             self.halts.worked()
+            if how.data:
+                self._room -= 1
             whole = self._inward.add(how.data)
             if whole:
-                self._room -= 1
                 self.line.came.append((self, whole))
                 self.bus.woken = True
         self.look()
@@ -208,7 +218,7 @@ class _Writer(_Pipe):
 
     def _send(self, data: bytes) -> None:
         self.busy = True
-        ends = not data or not usb_port.has_no_end(data, self.line.found.packet_out)
+        ends = not data or not has_no_end(data, self.line.found.packet_out)
 
         def ended(how: Completion) -> None:
             self.busy = False
