@@ -90,6 +90,11 @@ def test_these_fields_are_narrowed_and_no_others() -> None:
         "Status.mso_pct": (0, 100),
         "LeaseEnd.cause": (0, 11),
         "Fault.cause": (0, 11),
+        "Identity.device_time_us": (0, 1 << 62),
+        "Status.device_time_us": (0, 1 << 62),
+        "Pulse.device_time_us": (0, 1 << 62),
+        "LeaseEnd.device_time_us": (0, 1 << 62),
+        "Fault.device_time_us": (0, 1 << 62),
     }
 
 
