@@ -56,7 +56,7 @@ class Shot:
 
     def due_by(self, at: BootUs) -> int:
         """Pulses that can have left by then, at most."""
-        return sum(self.start_at + self.block.offset_us(n) <= at for n in range(self.block.pulses))
+        return sum(due <= at for due in self.block.times_us(self.start_at))
 
     def hindrance(self, now: BootUs, permit_until: BootUs) -> str:
         """Why it must not be triggered now; empty when it may."""
@@ -200,16 +200,18 @@ class Account:
         a_per_us: int = 0,
         *,
         cut: bool = False,
+        unsure: int = 0,
     ) -> None:
-        """`fired` of its pulses have left, at the intensity that the unit shows."""
+        """`fired` of its pulses have left, at the intensity that the unit shows; of `unsure` ones
+        nothing was seen, which a line whose frames carry no number does not prove."""
         self.shot = None
         self._block_fired = fired
         block = shot.block
         for place in range(fired):
             at = BootUs(shot.start_at + block.offset_us(place))
             self._pulse(at, block.block_id, place, mso_pct, a_per_us)
-        skipped = block.pulses - fired
-        self.tell(BlockEnded(block.block_id, fired, skipped, why, self._count, not cut))
+        skipped = block.pulses - fired - unsure
+        self.tell(BlockEnded(block.block_id, fired, skipped, why, self._count, not cut, unsure))
 
     def stranger(self, at: BootUs, mso_pct: int, a_per_us: int = 0) -> None:
         """A pulse of nobody here has left: a trigger input, a pedal, the panel."""

@@ -171,6 +171,7 @@ class BlockEnded(NamedTuple):
     why: str
     pulse_count: int
     complete: bool  # every place of it has passed: what was not delivered is missing
+    unsure: int = 0  # were not seen, on a line that may tell what is old: they count as delivered
 
 
 class CommandEnded(NamedTuple):
@@ -214,6 +215,12 @@ class PulseBlock:
         """First pulse to pulse `index`."""
         burst, place = divmod(index, self.pulses_per_burst)
         return burst * self.burst_period_us + place * self.interval_us
+
+    def times_us(self, start_us: int) -> list[int]:
+        """Every pulse, when the first one leaves at `start_us`."""
+        bursts = [start_us + burst * self.burst_period_us for burst in range(self.bursts)]
+        in_burst = [place * self.interval_us for place in range(self.pulses_per_burst)]
+        return [begun + later for begun in bursts for later in in_burst]
 
 
 @final

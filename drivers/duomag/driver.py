@@ -382,6 +382,7 @@ class DuomagStimulator:
             self._end(shot, seen, "no pulse was seen")
 
     def _end(self, shot: Shot, fired: int, why: str) -> None:
+        """Records carry no number: that they show no pulse does not prove that none left."""
         self._account.answered(shot, Outcome.APPLIED, "")
         shown_pct = self._status.mso_pct if self._status is not None else 0
-        self._account.ended(shot, fired, why, shown_pct)
+        self._account.ended(shot, fired, why, shown_pct, unsure=1 - fired)

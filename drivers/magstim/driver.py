@@ -470,4 +470,6 @@ class MagstimStimulator:
             self._account.ended(shot, fired, why, self._power, cut=True)
 
     def _end(self, shot: Shot, fired: int, why: str) -> None:
-        self._account.ended(shot, fired, why, self._power)
+        """Replies carry no number: that they show no pulse does not prove that none left."""
+        unsure = shot.block.pulses - fired
+        self._account.ended(shot, fired, why, self._power, unsure=unsure)

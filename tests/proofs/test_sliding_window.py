@@ -249,14 +249,21 @@ def test_for_any_number_of_pulses_n_apart_by_a_window_means_no_window_is_too_ful
 
 
 def test_for_any_number_of_pulses_what_the_gate_lets_through_is_n_apart_by_a_window() -> None:
-    """A step of the induction: `peak` counts last - first + 1 in the window that ends at last."""
+    """A step of the induction: `peak` knows the most pulses of any window that ends by `last`."""
     z = prover()
     at = z.Function("T", z.IntSort(), z.IntSort())
-    i, first, last, most, window = z.Ints("i first last N W")
-    moved_on = z.ForAll([i], z.Implies(i < first, at(last) - at(i) >= window))  # the while loop
-    let_through = last - first + 1 <= most
-    too_near = at(last) - at(last - most) < window
-    assert counterexample(most >= 1, first <= last, moved_on, let_through, too_near) is None
+    i, j, last, count, most, window = z.Ints("i j last count N W")
+    base = (most >= 1, window >= 1, count >= 0, z.ForAll([i, j], z.Implies(i <= j, at(i) <= at(j))))
+    before = z.ForAll([i], z.Implies(i < last, at(i) - at(i - count) >= window))
+    slid = at(last) - at(last - count) >= window  # `times[first]`, and the loop's only question
+    after = z.If(slid, count, count + 1)
+    too_near = z.And(j <= last, at(j) - at(j - after) < window)
+    assert counterexample(*base, before, too_near) is None  # no window holds more than `after`
+    held = at(last) - at(last - after + 1) < window
+    assert counterexample(*base, z.Not(slid), z.Not(held)) is None  # and one holds as many
+    known = at(last) - at(last - after) >= window
+    let_through = after <= most
+    assert counterexample(*base, known, let_through, at(last) - at(last - most) < window) is None
 
 
 def test_what_is_kept_is_more_than_any_limit_can_count() -> None:

@@ -137,6 +137,7 @@ def a_view(draw: random.Random, limits: Limits) -> Facts:
         cycle_gap_us=limits.cycle_gap_max_us + draw.choice((-30_000, 0, 1)),
         armed_since=age(limits.arming_max_us),
         ready_seen=draw.random() < 0.5,
+        arm_taken=draw.random() < 0.5,
         energy_at=age(limits.armed_idle_max_us),
         unresolved_since=age(limits.unresolved_max_us),
         refusals=draw.randint(0, 4),

@@ -173,6 +173,34 @@ def test_a_refused_arming_is_told_once() -> None:
     assert seen.view.armed_since is None
 
 
+def test_what_is_seen_after_the_device_answered_that_it_arms_is_no_older_state() -> None:
+    seen = View()
+    assert not seen.view.arm_taken
+    seen.view.arming(ARM_TICKET, START)
+    seen.status(START + 1)
+    assert not seen.view.arm_taken  # no answer yet
+    seen.note(CommandEnded(ARM_TICKET, Outcome.APPLIED, ""), START + 2)
+    assert not seen.view.arm_taken
+    seen.status(START + 2)
+    assert not seen.view.arm_taken  # asked for no later than the answer came
+    seen.status(START + 3)
+    assert seen.view.arm_taken
+    seen.note(LinkDown("unplugged"))
+    assert not seen.view.arm_taken
+    seen.status(START + 4)
+    seen.view.arming(Ticket(10), START + 5)
+    assert not seen.view.arm_taken  # the next arming begins anew
+
+
+@pytest.mark.parametrize("outcome", [Outcome.REFUSED, Outcome.UNKNOWN])
+def test_an_arming_that_the_device_did_not_take_proves_nothing(outcome: Outcome) -> None:
+    seen = View()
+    seen.view.arming(ARM_TICKET, START)
+    seen.note(CommandEnded(ARM_TICKET, outcome, ""), START)
+    seen.status(START + 1)
+    assert not seen.view.arm_taken
+
+
 @pytest.mark.parametrize(
     ("changes", "since", "ready"),
     [

@@ -216,6 +216,31 @@ def test_the_report_of_a_block_closes_it_and_adds_up() -> None:
     assert play.open is None
 
 
+@pytest.mark.parametrize(("shown", "times"), [(0, [0, 100]), (1, [0, 100, 200])])
+def test_pulses_that_a_line_cannot_exclude_count_until_a_person_has_said_what_became_of_them(
+    shown: int, times: list[int]
+) -> None:
+    seen = under_way(block(4, 1))
+    play = seen.play
+    assert play is not None
+    play.delivered, play.confirmed, play.skipped, seen.view.refusals = 10, 9, 1, 2
+    if shown:
+        seen.pulse(0, 41)
+    seen.note(BlockEnded(1, shown, 0, "not seen", 40 + shown, False, unsure=2))
+    assert (play.delivered, play.confirmed, play.skipped) == (12 + shown, 9 + shown, 1)
+    assert play.position == 2 + shown
+    assert seen.view.count == 40 + shown
+    assert seen.view.refusals == (0 if shown else 2)
+    assert seen.outcomes() == [(shown, 0, 2, "not seen")]
+    assert list(play.sent._times) == [START + at * MS for at in times]
+
+
+def test_a_pulse_that_was_not_seen_is_a_missed_one_as_well() -> None:
+    seen = under_way()
+    seen.note(BlockEnded(1, 0, 0, "not seen", 40, True, unsure=2))
+    assert seen.view.missed == 2
+
+
 def test_only_its_own_report_closes_a_block() -> None:
     seen = under_way()
     seen.note(BlockEnded(2, 2, 0, "complete", 42, True))

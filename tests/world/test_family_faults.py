@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pytest
 
-from drivers.account import Account
+from drivers.account import Account, Shot
 from drivers.contract import Permit, Ticket
 from drivers.duomag.driver import DuomagStimulator
 from drivers.magpro.driver import MagproStimulator
@@ -165,9 +165,11 @@ def twice(monkeypatch: pytest.MonkeyPatch) -> FamilyRig:
 
 def uncounted(monkeypatch: pytest.MonkeyPatch) -> FamilyRig:
     """A driver that takes back what it fired."""
-    monkeypatch.setattr(
-        MagstimStimulator, "_settle", lambda self, shot, *_: self._end(shot, 0, "no pulse was seen")
-    )
+
+    def settle(self: MagstimStimulator, shot: Shot, *_: Any) -> None:
+        self._account.ended(shot, 0, "no pulse was seen", 0)
+
+    monkeypatch.setattr(MagstimStimulator, "_settle", settle)
     rig = began(RAPID_CASE)
     rig.run(SECOND)
     return rig

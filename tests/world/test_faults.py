@@ -11,8 +11,9 @@ from firmware_protocol.quantities import MS, SECOND
 from sim_device.faults import Rule
 from sim_device.settings import Settings
 from tests.world.rig import Rig, compiled
+from tmsctl.guard.core import PERIOD_US
 from tmsctl.ipc import messages as ipc
-from tmsctl.safety.machine import Idle, Safe
+from tmsctl.safety.machine import Arming, Idle, Safe
 
 DEAD_MAN_US = 50 * MS
 STOP_US = 20 * MS
@@ -190,6 +191,22 @@ def test_a_device_that_refuses_to_arm_leaves_the_guard_idle_and_says_so() -> Non
     assert not rig.pulses
     rig.run(3 * SECOND)
     recover(rig)
+
+
+def test_a_device_that_falls_to_its_dead_man_while_it_charges_is_noticed_at_once() -> None:
+    rig = Rig()
+    rig.self_test()
+    rig.load(compiled("ctbs600"))
+    rig.ask_to_run()
+    rig.run_until(lambda: isinstance(rig.guard.state, Arming), 1 * SECOND)
+    rig.run(2 * PERIOD_US)  # the device answers that it arms
+    logged = len(rig.truth)
+    beat, rig.driver.beat = rig.driver.beat, lambda *_: None  # type: ignore[method-assign]
+    rig.run_until(lambda: "dead_man" in [of["event"] for of in rig.truth[logged:]], 60 * MS)
+    rig.driver.beat = beat  # type: ignore[method-assign]
+    rig.run(2 * PERIOD_US)
+    assert rig.service.codes()[-1] == "disarmed-itself"
+    assert not rig.pulses
 
 
 def test_another_device_on_the_same_port_is_never_armed() -> None:

@@ -65,6 +65,7 @@ class DeviceView:
         self._report = report
         self._heard_at = BootUs(0)  # of the newest status, when it arrived
         self._arm_ticket: Ticket | None = None
+        self._arm_taken_at: BootUs | None = None
         self._arm_refused: Trip | None = None
         self._orphan: Playback | None = None  # unloaded, but one of its blocks has no outcome yet
 
@@ -119,6 +120,12 @@ class DeviceView:
         charged = status.state in (DeviceState.READY, DeviceState.FIRING)
         return charged and status.asked_at > since and status.mso_pct == mso.value
 
+    @property
+    def arm_taken(self) -> bool:
+        """Was the newest status asked after the device had answered that it arms?"""
+        status, taken_at = self.status, self._arm_taken_at
+        return status is not None and taken_at is not None and status.asked_at > taken_at
+
     def counter_range(self, play: Playback | None) -> CounterRange | None:
         if self.count is None:
             return None
@@ -138,7 +145,7 @@ class DeviceView:
     # -- what the guard tells ----------------------------------------------------------------
 
     def arming(self, ticket: Ticket, now: BootUs) -> None:
-        self._arm_ticket = ticket
+        self._arm_ticket, self._arm_taken_at = ticket, None
         self.armed_since = self.energy_at = now
         self.realised_permille = self.didt_a_per_us = None
         self.refusals = self.missed = self._missing = 0
@@ -165,7 +172,7 @@ class DeviceView:
                 if holder and holder.open and holder.open.block.block_id == event.block_id:
                     if event.complete:
                         self._note_missed(holder.open, holder.open.block.pulses - event.delivered)
-                    self._end(holder, event.delivered, event.skipped, event.why)
+                    self._end(holder, event.delivered, event.skipped, event.why, event.unsure)
             case CommandEnded():
                 self._note_command(event, play, now)
             case LinkError():
@@ -256,7 +263,9 @@ class DeviceView:
         holder = self._holder(play)
         if ended.ticket == self._arm_ticket:
             self._arm_ticket = None
-            if ended.outcome is Outcome.REFUSED:
+            if ended.outcome is Outcome.APPLIED:
+                self._arm_taken_at = now
+            elif ended.outcome is Outcome.REFUSED:
                 self.armed_since = None
                 why = f"the device refused to arm: {ended.why}"
                 self._arm_refused = Trip("arm-refused", Action.DISARM, why)
@@ -304,33 +313,44 @@ class DeviceView:
         return None if holder is None else holder.open
 
     def _end(
-        self, play: Playback, delivered: int, skipped: int, why: str, *, refused: bool = False
+        self,
+        play: Playback,
+        delivered: int,
+        skipped: int,
+        why: str,
+        unsure: int = 0,
+        *,
+        refused: bool = False,
     ) -> None:
         block = play.open
         assert block is not None
         if self.count is not None:
             self.count += delivered
-        done = delivered + skipped
+        done = delivered + skipped + unsure
         # Without a report of every pulse, all places up to the last one count as sent; pulses that
         # were absent before it make it a later one.
         last = min(done + block.absent, block.block.pulses)
-        places = block.places if len(block.places) == delivered else range(last)
-        times = (block.start_at + block.block.offset_us(place) for place in places)
+        times = block.block.times_us(block.start_at)
+        if len(block.places) == delivered and not unsure:
+            times = [times[place] for place in block.places]
+        else:
+            del times[last:]
         play.sent.extend(times, pulse_energy_uj(block.block.mso.value))
         play.position = block.intent.slice.first_pulse + done
-        play.delivered += delivered
+        play.delivered += delivered + unsure
         play.confirmed += delivered
         play.skipped += skipped
         if delivered:
             self.refusals = 0
-        self._close(play, block, delivered, skipped, 1 if refused else 0, why)
+        outcome = 2 if unsure else 1 if refused else 0
+        self._close(play, block, delivered, skipped, outcome, why)
 
     def _end_unknown(self, play: Playback, why: str, now: BootUs) -> None:
         """Nobody can say how much of the block left; at most what was due by now, in time."""
         block = play.open
         assert block is not None
         pulses = block.block.pulses
-        times = (block.start_at + block.block.offset_us(place) for place in range(pulses))
+        times = block.block.times_us(block.start_at)
         energy_uj = pulse_energy_uj(block.block.mso.value)
         play.sent.extend((at for at in times if at <= now), energy_uj)
         play.position = block.intent.slice.first_pulse + pulses

@@ -34,6 +34,7 @@ def facts_of(guard: Guard, gap_us: int, now: BootUs) -> Facts:
         since,
         mso,
         isinstance(state, Armed),
+        armed and device.arm_taken,
         device.energy_at if armed else None,
         device.counter_range(play),
         device.realised_permille if armed else None,

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import count, repeat
-from operator import sub
 
 from firmware_protocol.quantities import SECOND
 
@@ -23,9 +20,12 @@ KEPT_MAX = 4_096
 
 def peak(times: Sequence[int], window_us: int) -> int:
     """Most pulses in any half-open window [t, t + window). `times` are sorted."""
-    # From each pulse back: up to it are 1, 2, 3 ... pulses, so many of them before its window.
-    before = map(bisect_right, repeat(times), (at - window_us for at in times))
-    return max(map(sub, count(1), before), default=0)
+    first = 0
+    for at in times:
+        # The pulses looked at end here. They slide on, or become one more; they never become fewer.
+        if at - times[first] >= window_us:
+            first += 1
+    return len(times) - first
 
 
 def pulse_energy_uj(mso_pct: int) -> int:

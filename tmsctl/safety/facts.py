@@ -27,6 +27,7 @@ class Facts(NamedTuple):
     armed_since: BootUs | None  # when the device was told to arm; None: it was not
     armed_mso: PercentMso | None  # what it was told
     ready_seen: bool  # has it shown READY since
+    arm_taken: bool  # was the newest status asked after the device had answered that it arms
     energy_at: BootUs | None  # newest of arming and last pulse
     counter: CounterRange | None
     realised_permille: int | None  # newest pulse since arming; None: none yet

@@ -78,7 +78,7 @@ def _block_rest(r: Request, _lim: Limits) -> str | None:
 
 
 def _times(r: Request) -> list[int]:
-    return [r.start_at + r.block.offset_us(i) for i in range(r.block.pulses)]
+    return r.block.times_us(r.start_at)
 
 
 def _energy(r: Request, lim: Limits) -> str | None:

@@ -173,7 +173,7 @@ def _rate_seen(f: Facts, lim: Limits, _now: BootUs) -> str | None:
 
 def _disarmed_itself(f: Facts, _lim: Limits, _now: BootUs) -> str | None:
     status = f.status
-    if f.armed_since is None or status is None or not f.ready_seen:
+    if f.armed_since is None or status is None or not (f.ready_seen or f.arm_taken):
         return None
     if status.state in _DISARMED:
         return f"the device disarmed by itself: {status.cause or 'no cause given'}"
