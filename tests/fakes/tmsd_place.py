@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import select
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.fakes import programs
 from tests.fakes.guard import FakeGuard, GuardServer
 
 DEADLINE_S = 20.0
@@ -117,7 +118,7 @@ class Place:
         self.guard = FakeGuard(step_by_step=True)
         self.server = GuardServer(self.guard, self.runtime, pid=7, step_s=0.005)
         self.clients: list[Client] = []
-        self.processes: list[subprocess.Popen[bytes]] = []
+        self.processes: list[programs.Program | subprocess.Popen[bytes]] = []
         self.log = folder / "log"
 
     def new_guard(self, pid: int, step_s: float = 0.005, *, same_device: bool = False) -> None:
@@ -128,12 +129,19 @@ class Place:
             self.guard.fired = fired
         self.server = GuardServer(self.guard, self.runtime, pid, step_s)
 
-    def run(self, *words: str, **options: Any) -> subprocess.Popen[bytes]:
+    def run(self) -> programs.Program:
         with self.log.open("ab") as log:
-            words = words or ("-m", "tmsctl.service.entry", "--config", str(self.config))
-            process = subprocess.Popen([sys.executable, *words], stderr=log, **options)
+            process = programs.start("tmsd", "--config", self.config, stderr=log.fileno())
         self.processes.append(process)
         return process
+
+    def run_with(self, **environment: str) -> None:
+        """As a service manager starts it."""
+        words = [programs.FOLDER / "tmsd", "--config", self.config]
+        with self.log.open("ab") as log:
+            self.processes.append(
+                subprocess.Popen(words, stderr=log, env={**os.environ, **environment})
+            )
 
     def client(self) -> Client:
         """Waits until tmsd answers and sees its guard."""
@@ -159,7 +167,4 @@ class Place:
         for process in self.processes:
             process.kill()
             process.wait()
-            for stream in (process.stdin, process.stdout):
-                if stream is not None:
-                    stream.close()
         self.server.close()

@@ -26,8 +26,9 @@ from drivers.transport.serial_port import SerialPort
 from firmware_protocol.magstim.framing import Decoder, encode
 from firmware_protocol.magstim.messages import Dialect, Model, Status, Value
 from sim_device.usbip_attach import VHCI, attach
+from tests.fakes import programs
 from tests.process import system as whole_system
-from tests.process.system import PROGRAMS, System, boot_us, system, until
+from tests.process.system import System, boot_us, system, until
 
 SERIAL: Final = "SIM00001"
 TTY: Final = "/dev/ttyUSB0"
@@ -50,7 +51,7 @@ class Cable:
         whole.start_simulator(option, self._address, *words)
         until((whole.folder / "usb").exists, "the emulator is there")
         done = subprocess.run(
-            [PROGRAMS / "tmssim", "attach", self._address],
+            [programs.FOLDER / "tmssim", "attach", self._address],
             capture_output=True, text=True, timeout=30, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from drivers.causes import CAUSES
-from tests.process.system import PROGRAMS, System, system, until
+from tests.fakes import programs
+from tests.process.system import System, system, until
 
 STEPS = {cause.code: cause.step for cause in CAUSES}
 
@@ -61,5 +62,5 @@ def test_safe_off_stops_its_own_device() -> None:
 
 
 def safe_off(config: Path) -> int:
-    words = [PROGRAMS / "tms-guard", "--safe-off", "--config", config]
+    words = [programs.FOLDER / "tms-guard", "--safe-off", "--config", config]
     return subprocess.run(words, timeout=30, check=False).returncode

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import random
 import resource
 import select
-import signal
 import socket
 import sqlite3
 import subprocess
@@ -227,7 +225,7 @@ def test_ready_is_told_to_the_service_manager_and_then_signs_of_life(
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.settimeout(DEADLINE_S)
         manager.bind(str(tmp_path / "notify"))
-        place.run(env={**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify")})
+        place.run_with(NOTIFY_SOCKET=str(tmp_path / "notify"))
         words = [manager.recv(64), manager.recv(64), manager.recv(64)]
     assert words == [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1"]
     assert [line["event"] for line in place.logged()].count("ready") == 1
@@ -425,16 +423,11 @@ KILLS = 25
 @pytest.mark.parametrize("seed", [1, 2])
 def test_sigkill_at_any_instant_loses_no_delivered_pulse(place: Place, seed: int) -> None:
     chance = random.Random(seed)
-    forks = place.run("-m", "tests.fakes.tmsd_forks", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert forks.stdin is not None
-    assert forks.stdout is not None
     fired: dict[int, int] = {}
     same_guard: set[int] = set()  # sessions whose guard lived on to tell the outcome
     place.new_guard(pid=0, step_s=0.0005)
     for kill in range(KILLS):
-        forks.stdin.write(f"{place.config}\n".encode())
-        forks.stdin.flush()
-        pid = int(forks.stdout.readline())
+        tmsd = place.run()
         client = place.client()
         client.call("guard.acknowledge")
         counter = client.call("ledger.list")["counter"]
@@ -448,8 +441,8 @@ def test_sigkill_at_any_instant_loses_no_delivered_pulse(place: Place, seed: int
         if chance.random() < 0.6:  # the others are killed on the way to the first pulse, or later
             until(lambda n=before: place.guard.fired.total() > n, "a pulse")
         select.select([], [], [], chance.random() * 0.06)
-        os.kill(pid, signal.SIGKILL)
-        until(lambda pid=pid: not Path(f"/proc/{pid}").exists(), "tmsd is dead")
+        tmsd.kill()
+        tmsd.wait()
         until(lambda: place.server._client is None, "the guard has seen it")
         client.close()
         with place.server.lock:
@@ -459,13 +452,11 @@ def test_sigkill_at_any_instant_loses_no_delivered_pulse(place: Place, seed: int
         if chance.random() < 0.3:  # the guard dies as well
             same_guard -= {outcome.session_no for outcome in place.guard.repeat()}
             place.new_guard(pid=kill + 1, step_s=0.0005)
-    forks.stdin.write(f"{place.config}\n".encode())
-    forks.stdin.flush()
-    pid = int(forks.stdout.readline())
+    tmsd = place.run()
     place.client()
     until(lambda: not place.guard.repeat(), "every outcome is told")
-    os.kill(pid, signal.SIGKILL)
-    until(lambda: not Path(f"/proc/{pid}").exists(), "tmsd is dead")
+    tmsd.kill()
+    tmsd.wait()
     _counts_cover(place.journal, fired)
     journal = Journal(place.journal)
     for number in same_guard:

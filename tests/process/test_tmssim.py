@@ -9,7 +9,6 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 import time
 import tty
 from collections.abc import Callable, Iterator
@@ -22,22 +21,21 @@ from firmware_protocol.quantities import BootUs
 from firmware_protocol.tmslink import messages as m
 from firmware_protocol.tmslink.link import Link
 from sim_device.entry import MODELS
+from tests.fakes import programs
 
-COMMAND = (sys.executable, "-c", "from sim_device.entry import main; main()")
+PROGRAM = programs.FOLDER / "tmssim"
 DEADLINE_S = 20
 
-Start = Callable[..., "subprocess.Popen[str]"]
+Start = Callable[..., programs.Program]
 
 
 @pytest.fixture
 def start() -> Iterator[Start]:
     """Starts tmssim and waits for its ready line; whatever still runs at the end is killed."""
-    running: list[subprocess.Popen[str]] = []
+    running: list[programs.Program] = []
 
-    def begin(*arguments: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [*COMMAND, "tmslink", *arguments], stdout=subprocess.PIPE, text=True
-        )
+    def begin(*arguments: str) -> programs.Program:
+        process = programs.start("tmssim", "tmslink", *arguments, stdout=programs.PIPE)
         running.append(process)
         assert process.stdout is not None
         assert process.stdout.readline().startswith("ready ")
@@ -51,16 +49,14 @@ def start() -> Iterator[Start]:
         process.stdout.close()
 
 
-def end(process: subprocess.Popen[str], number: int = signal.SIGTERM) -> int:
+def end(process: programs.Program, number: int = signal.SIGTERM) -> int:
     process.send_signal(number)
     return process.wait(DEADLINE_S)
 
 
 def refusal(*arguments: str) -> str:
     """What a wrong call says on standard error, after checking how it says it."""
-    done = subprocess.run(
-        [*COMMAND, *arguments], capture_output=True, text=True, timeout=DEADLINE_S, check=False
-    )
+    done = programs.run("tmssim", *arguments, timeout=DEADLINE_S)
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
@@ -145,9 +141,7 @@ def test_the_log_is_complete_after_sigkill_and_the_stale_link_is_replaced(
 
 
 def test_tcp_serves_one_client_at_a_time_on_a_free_port(start: Start) -> None:
-    process = subprocess.Popen(
-        [*COMMAND, "tmslink", "--tcp", "127.0.0.1:0"], stdout=subprocess.PIPE, text=True
-    )
+    process = programs.start("tmssim", "tmslink", "--tcp", "127.0.0.1:0", stdout=programs.PIPE)
     try:
         assert process.stdout is not None
         host, _, port = process.stdout.readline().split()[1].rpartition(":")
@@ -203,12 +197,12 @@ def test_a_file_in_the_place_of_the_link_is_left_alone(tmp_path: Path) -> None:
 
 def test_help_lists_models_settings_and_faults() -> None:
     done = subprocess.run(
-        [*COMMAND, "--help"], capture_output=True, text=True, timeout=DEADLINE_S, check=True
+        [PROGRAM, "--help"], capture_output=True, text=True, timeout=DEADLINE_S, check=True
     )
     for model in MODELS:
         assert f"  {model} " in done.stdout
     done = subprocess.run(
-        [*COMMAND, "tmslink", "--help"],
+        [PROGRAM, "tmslink", "--help"],
         capture_output=True, text=True, timeout=DEADLINE_S, check=True,
     )  # fmt: skip
     for word in ("tmslink", "recharge_us_per_pct", "200", "us/%", "spontaneous_pulse"):
@@ -261,10 +255,7 @@ def connect() -> Iterator[Connect]:
 
 
 def ctl(path: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, "ctl", str(path), *words],
-        capture_output=True, text=True, timeout=DEADLINE_S, check=False,
-    )  # fmt: skip
+    return programs.run("tmssim", "ctl", path, *words, timeout=DEADLINE_S)
 
 
 def test_faults_are_set_listed_counted_and_cleared_while_it_runs(

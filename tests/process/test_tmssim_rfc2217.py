@@ -17,7 +17,8 @@ from firmware_protocol.magstim.framing import encode
 from firmware_protocol.magstim.messages import Dialect, Model
 from sim_device.rfc2217_port import OPTION_MAX, Rfc2217Port
 from sim_device.settings import SetupError
-from tests.process.system import DEADLINE_S, PROGRAMS, until
+from tests.fakes import programs
+from tests.process.system import DEADLINE_S, until
 
 pytestmark = [
     pytest.mark.timeout(60),
@@ -35,7 +36,7 @@ class Unit:
         self._log = folder / "truth.jsonl"
         self.process = subprocess.Popen(
             [
-                PROGRAMS / "tmssim", "magstim-200", "--rfc2217", "127.0.0.1:0",
+                programs.FOLDER / "tmssim", "magstim-200", "--rfc2217", "127.0.0.1:0",
                 "--log", self._log, "--set", "arming_us=0", "keep_alive_us=60000000",
             ],
             stdout=subprocess.PIPE, text=True,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,9 +17,9 @@ from firmware_protocol.tmslink.link import Link
 from sim_device.entry import MODELS
 from sim_device.settings import SetupError
 from sim_device.usbip_attach import attach
+from tests.fakes import programs
 from tests.fakes.usbip import UsbipClient
 
-COMMAND = (sys.executable, "-c", "from sim_device.entry import main; main()")
 DEADLINE_S = 20
 STOP, IDENTITY = (0x41, 1), (0xC1, 2)
 CLEAR_HALT, MODEM_CTRL, SET_DATA, SET_BAUD = (0x02, 1), (0x40, 1), (0x40, 4), (0x40, 3)
@@ -47,13 +45,11 @@ def client() -> Iterator[Client]:
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Starts tmssim and gives the name of its port; whatever still runs at the end is killed."""
-    running: list[subprocess.Popen[str]] = []
+    running: list[programs.Program] = []
 
     def begin(model: str, *arguments: str) -> str:
-        process = subprocess.Popen(
-            [*COMMAND, model, *arguments, "--log", str(tmp_path / "truth.jsonl")],
-            stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+        log = ("--log", tmp_path / "truth.jsonl")
+        process = programs.start("tmssim", model, *arguments, *log, stdout=programs.PIPE)
         running.append(process)
         assert process.stdout is not None
         ready, name = process.stdout.readline().split()
@@ -85,9 +81,7 @@ def until(what: Callable[[], object]) -> None:
 
 
 def refusal(*arguments: str) -> str:
-    done = subprocess.run(
-        [*COMMAND, *arguments], capture_output=True, text=True, timeout=DEADLINE_S, check=False
-    )
+    done = programs.run("tmssim", *arguments, timeout=DEADLINE_S)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     return done.stderr
 
@@ -136,10 +130,9 @@ def test_a_fault_of_a_transfer_from_the_control_socket_is_counted(
     name = start("tmslink", "--usb", f"unix:{tmp_path}/usb", "--control", str(control))
 
     def ctl(*words: str) -> str:
-        return subprocess.run(
-            [*COMMAND, "ctl", str(control), *words],
-            capture_output=True, text=True, timeout=DEADLINE_S, check=True,
-        ).stdout  # fmt: skip
+        done = programs.run("tmssim", "ctl", control, *words, timeout=DEADLINE_S)
+        done.check_returncode()
+        return done.stdout
 
     user = client(name)
     user.begin()

@@ -8,13 +8,13 @@ from __future__ import annotations
 import gc
 import itertools
 import select
-import subprocess
 from collections.abc import Iterator
 
 import pytest
 
 from drivers.transport.usb_port import Opener, UsbPort
-from tests.process.system import PROGRAMS, System, boot_us, system, until
+from tests.fakes import programs
+from tests.process.system import System, boot_us, system, until
 from tests.process.test_family_sessions import pattern
 from tests.tables.test_usb_port import lost, opened
 
@@ -43,7 +43,7 @@ class UsbSystem:
         until(self.control.exists, "the stimulator is there")
 
     def ctl(self, *words: str) -> None:
-        subprocess.run([PROGRAMS / "tmssim", "ctl", self.control, *words], check=True, timeout=30)
+        programs.run("tmssim", "ctl", self.control, *words, timeout=30).check_returncode()
 
 
 @pytest.fixture

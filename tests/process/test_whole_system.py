@@ -22,10 +22,10 @@ from typing import Any
 
 import pytest
 
+from tests.fakes import programs
 from tests.process.system import (
     DEADLINE_S,
     NUISANCES,
-    PROGRAMS,
     REASON,
     Cable,
     Run,
@@ -357,7 +357,7 @@ def station_that_dies(whole: System) -> int:
         before = len(whole.truth.pulses())
         words = start_words("dense", "25", whole.new_patient())
         station = subprocess.Popen(
-            [PROGRAMS / "tmsctl", "--runtime", whole.runtime, *words],
+            [programs.FOLDER / "tmsctl", "--runtime", whole.runtime, *words],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
 
@@ -386,7 +386,7 @@ def a_line_is_heard(one: System) -> bool:
     one.checks_of_the_day()
     words = start_words("ctbs600", "25", one.new_patient())
     with subprocess.Popen(
-        [PROGRAMS / "tmsctl", "--runtime", one.runtime, *words],
+        [programs.FOLDER / "tmsctl", "--runtime", one.runtime, *words],
         stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
     ) as station:  # fmt: skip
         assert station.stdin is not None
@@ -513,7 +513,7 @@ def test_a_second_tmsd_and_a_second_guard_are_refused_in_one_folder(one: System)
 
 def started(name: str, config: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [PROGRAMS / name, "--config", config],
+        [programs.FOLDER / name, "--config", config],
         capture_output=True, text=True, timeout=DEADLINE_S, check=False,
     )  # fmt: skip
 
