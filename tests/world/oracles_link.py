@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+from bisect import bisect_left
 from collections import defaultdict
 from typing import Any, Final
 
@@ -104,7 +105,11 @@ _FRAME: Final = re.compile(rb"\0([^\0]+)\0")
 _ARM: Final = 0x03
 _OF_ANY_SESSION: Final = (0x01, 0x07)
 """HELLO and STOP only make safe: they are taken whatever session and number they name, and their
-checksum does not begin with the serial number."""
+checksum does not begin with the serial number. So their number bars no other frame; what an older
+one could do after STOP is barred by the latch, which only a HELLO opens."""
+
+_LATCHING: Final = ("Hello", "Stop", "RawStop")
+"""The first opens the latch, the others close it."""
 
 _BITS: Final = tuple(bytes(byte >> bit & 1 for byte in range(256)) for bit in range(8))
 
@@ -178,9 +183,22 @@ def channel(e: Evidence) -> list[str]:
             sent_at = sent.get(struct.pack(form, code, session ^ 0x55, sequence - 1, *values))
         if sent_at is None or sent_at > at_us:
             found.append(f"{name} acted upon at {clock(at_us)} was never sent")
-        elif code not in _OF_ANY_SESSION and sequence <= newest.get(session, 0):
-            found.append(f"{name} {sequence} at {clock(at_us)} came after {newest[session]}")
-        newest[session] = max(newest.get(session, 0), sequence)
+        elif code not in _OF_ANY_SESSION:
+            if sequence <= newest.get(session, 0):
+                found.append(f"{name} {sequence} at {clock(at_us)} came after {newest[session]}")
+            newest[session] = max(newest.get(session, 0), sequence)
+    return found + _armed_after_stop(e)
+
+
+def _armed_after_stop(e: Evidence) -> list[str]:
+    """Between a STOP and the next arming the host has opened a session anew."""
+    found = []
+    turns = [(at, "Stop" in name) for at, _, name, *_ in e["heard"] if name in _LATCHING]
+    for line in events(e, "arm"):
+        before = bisect_left(turns, (line["at_us"], False))
+        if before and turns[before - 1][1]:
+            found.append(f"armed at {clock(line['at_us'])}, with no HELLO since the STOP at "
+                         f"{clock(turns[before - 1][0])}")  # fmt: skip
     return found
 
 

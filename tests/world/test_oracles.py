@@ -11,6 +11,10 @@ from typing import Any, Final
 
 import pytest
 
+from firmware_protocol.tmslink.framing import frame
+from firmware_protocol.tmslink.messages import Arm, Disarm, Hello, Stop
+from firmware_protocol.tmslink.spec import _SERIAL as VECTORS_SERIAL
+from firmware_protocol.tmslink.spec import vector_body
 from tests.world import oracles_dose, oracles_link
 from tests.world.defects import DEFECTS, JUDGES, PROOFS, sees
 from tests.world.evidence import MS, SECOND, Evidence
@@ -114,3 +118,39 @@ def test_the_bit_columns_find_the_one_damaged_body_among_many(flipped: int) -> N
 )  # fmt: skip
 def test_unstuffing_by_hand(piece: bytes, body: bytes) -> None:
     assert oracles_link.unstuffed(piece) == body
+
+
+SAID: Final[dict[str, tuple[int, Any]]] = {
+    "Hello": (3, Hello(1, 5, 0)), "Arm": (7, Arm(50, 1)), "Disarm": (8, Disarm()),
+    "Stop": (9, Stop()), "RawStop": (0, None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("heard", "armed", "wrong"),
+    [
+        # An ARM that its STOP has overtaken comes to a device that is latched: nothing is armed.
+        ("Stop Arm", False, ""),
+        ("RawStop Arm", False, ""),
+        ("Stop Arm", True, "no HELLO since the STOP"),
+        ("RawStop Arm", True, "no HELLO since the STOP"),
+        ("Stop Hello RawStop Arm", True, "no HELLO since the STOP"),
+        ("RawStop Stop Hello Arm", True, ""),
+        ("Hello Arm Disarm Stop", True, ""),
+        ("Disarm Arm", True, "came after 8"),
+        ("Arm Arm", False, "came after 7"),
+    ],
+)
+def test_the_channel_by_hand(heard: str, armed: bool, wrong: str) -> None:
+    said, lines, written = list[Any](), list[Any](), list[Any]()
+    for at_us, name in enumerate(heard.split(), 10):
+        sequence, message = SAID[name]
+        said.append((at_us, at_us, name, 1, sequence, None if message is None else tuple(message)))
+        if message is not None:
+            written.append((0, frame(vector_body(1, sequence, message))))
+        if name == "Arm" and armed:
+            lines.append({"event": "arm", "at_us": at_us, "mso": 50})
+    evidence = {"serial": VECTORS_SERIAL, "heard": said, "lines": lines, "written": written}
+    found = oracles_link.channel(evidence)  # type: ignore[arg-type]
+    assert len(found) == bool(wrong), found
+    assert wrong in "".join(found)
