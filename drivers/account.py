@@ -44,6 +44,7 @@ class Shot:
     start_at: BootUs  # of its first pulse, as far as we know
     sent_at: BootUs | None = None
     answered: bool = False  # its ticket has ended
+    said: str = ""  # what the unit said against it
 
     @property
     def block(self) -> PulseBlock:
@@ -173,7 +174,7 @@ class Account:
     def answered(self, shot: Shot, outcome: Outcome, why: str) -> None:
         """Its ticket ends, if it has not."""
         if not shot.answered:
-            shot.answered = True
+            shot.answered, shot.said = True, why
             self.tell(CommandEnded(shot.ticket, outcome, why))
 
     def unheard(self) -> None:
@@ -183,7 +184,8 @@ class Account:
             self.answered(self.shot, outcome, "no answer")
 
     def refuse(self, shot: Shot, why: str) -> None:
-        """Nothing of the block leaves."""
+        """It is not triggered: nothing of the block leaves."""
+        assert shot.sent_at is None, "what was triggered can be told as ended only"
         self.shot = None
         self.answered(shot, Outcome.REFUSED, why)
 
@@ -200,17 +202,19 @@ class Account:
         a_per_us: int = 0,
         *,
         cut: bool = False,
-        unsure: int = 0,
     ) -> None:
-        """`fired` of its pulses have left, at the intensity that the unit shows; of `unsure` ones
-        nothing was seen, which a line whose frames carry no number does not prove."""
+        """`fired` of its pulses have left, at the intensity that the unit shows. The others are
+        unknown, for no frame of such a device carries a number: one that shows that a pulse was
+        refused, or did not leave, may be an old one. Not where the block was `cut` by us."""
         self.shot = None
         self._block_fired = fired
         block = shot.block
         for place in range(fired):
             at = BootUs(shot.start_at + block.offset_us(place))
             self._pulse(at, block.block_id, place, mso_pct, a_per_us)
-        skipped = block.pulses - fired - unsure
+        why = f"{why}; {shot.said}" if shot.said else why
+        rest = block.pulses - fired
+        skipped, unsure = (rest, 0) if cut else (0, rest)
         self.tell(BlockEnded(block.block_id, fired, skipped, why, self._count, not cut, unsure))
 
     def stranger(self, at: BootUs, mso_pct: int, a_per_us: int = 0) -> None:

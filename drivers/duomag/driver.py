@@ -374,7 +374,7 @@ class DuomagStimulator:
             self._end(shot, 1, "complete")
         elif self._omitted != self._omitted_then:
             self._omitted_then = None
-            self._account.refuse(shot, "the unit omitted the pulse")
+            self._end(shot, 0, "the unit omitted the pulse")
         elif self._made_by - shot.sent_at >= RECHARGE_DELAY_US:
             self._end(shot, 1, "no record came while it would have shown the pulse")
         elif made_from_us >= SEEN_WITHIN_US:
@@ -382,7 +382,6 @@ class DuomagStimulator:
             self._end(shot, seen, "no pulse was seen")
 
     def _end(self, shot: Shot, fired: int, why: str) -> None:
-        """Records carry no number: that they show no pulse does not prove that none left."""
-        self._account.answered(shot, Outcome.APPLIED, "")
+        self._account.answered(shot, Outcome.APPLIED if fired else Outcome.UNKNOWN, "")
         shown_pct = self._status.mso_pct if self._status is not None else 0
-        self._account.ended(shot, fired, why, shown_pct, unsure=1 - fired)
+        self._account.ended(shot, fired, why, shown_pct)

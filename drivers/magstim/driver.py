@@ -443,7 +443,7 @@ class MagstimStimulator:
         elif reply.answer is Answer.DONE:
             self._account.answered(shot, Outcome.APPLIED, "")
         else:
-            self._account.refuse(shot, reply.answer.value)
+            self._account.answered(shot, Outcome.UNKNOWN, reply.answer.value)
 
     def _settle(self, shot: Shot, train: bool | None, asked_at: BootUs, now: BootUs) -> None:
         """What this status proves of the block; what it cannot prove counts as fired."""
@@ -467,9 +467,7 @@ class MagstimStimulator:
             # It ended at some instant up to now, and may have begun as soon as it was told.
             latest = BootUs(now + FIRE_LATENCY_US)
             fired, why = shot.due_by(latest), "the train ended early"
-            self._account.ended(shot, fired, why, self._power, cut=True)
+            self._account.ended(shot, fired, why, self._power, cut=bool(self._stops))
 
     def _end(self, shot: Shot, fired: int, why: str) -> None:
-        """Replies carry no number: that they show no pulse does not prove that none left."""
-        unsure = shot.block.pulses - fired
-        self._account.ended(shot, fired, why, self._power, unsure=unsure)
+        self._account.ended(shot, fired, why, self._power)

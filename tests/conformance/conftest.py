@@ -359,8 +359,8 @@ def _settles(block: PulseBlock) -> Callable[[Any], int | None]:
 
     def delivered(event: Any) -> int | None:
         if isinstance(event, BlockEnded) and event.block_id == block.block_id:
-            assert event.delivered + event.skipped <= block.pulses
-            return event.delivered
+            assert event.delivered + event.skipped + event.unsure <= block.pulses
+            return event.delivered + event.unsure
         if isinstance(event, DeviceStatus) and event.block_id == block.block_id:
             return event.block_fired if event.state in OFF else None
         return None

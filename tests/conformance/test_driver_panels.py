@@ -292,14 +292,38 @@ def test_a_damaged_number_of_omitted_pulses_takes_no_pulse_back(
 
 
 @only("duomag-xt")
-def test_a_pulse_that_the_charged_unit_omitted_is_refused(bench: MakeBench) -> None:
+def test_a_pulse_that_the_charged_unit_omitted_is_unknown(bench: MakeBench) -> None:
+    """The record that says so may be an old one."""
     b = bench().armed()
     b.to_device.cut = True
     ticket = b.fire(b.permit(SINGLE))
     b.wait(b.row.info.lead_us + MS)
     b.device.model._omitted += 1
     b.wait(SECOND)
-    assert b.outcomes(ticket) == [Outcome.REFUSED]
+    assert b.outcomes(ticket) == [Outcome.UNKNOWN]
+    (ended,) = b.all(BlockEnded)
+    assert ended[1:4] == (0, 0, "the unit omitted the pulse")
+    assert ended.unsure == 1
+    assert (counted(b), b.pulses_at()) == (0, [])
+
+
+# -- a pulse that was not seen ---------------------------------------------------------------
+
+
+@only("duomag-xt", "magpro-r30", "magpro-x100")
+def test_a_pulse_of_which_nothing_was_told_is_unknown(bench: MakeBench) -> None:
+    """No frame carries a number: what shows that none left may be an old one."""
+    b = bench().armed()
+    b.to_device.cut = True
+    permit = b.permit(SINGLE)
+    ticket = b.fire(permit)
+    b.wait(permit.start_at + 5 * MS - b.now)
+    b.to_device.cut = False
+    b.wait(SECOND)
+    assert b.outcomes(ticket) == [Outcome.UNKNOWN]
+    (ended,) = b.all(BlockEnded)
+    assert (ended.delivered, ended.skipped, ended.unsure) == (0, 0, 1)
+    assert ended.complete
     assert (counted(b), b.pulses_at()) == (0, [])
 
 

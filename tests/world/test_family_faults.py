@@ -167,7 +167,7 @@ def uncounted(monkeypatch: pytest.MonkeyPatch) -> FamilyRig:
     """A driver that takes back what it fired."""
 
     def settle(self: MagstimStimulator, shot: Shot, *_: Any) -> None:
-        self._account.ended(shot, 0, "no pulse was seen", 0)
+        self._account.ended(shot, 0, "no pulse was seen", 0, cut=True)
 
     monkeypatch.setattr(MagstimStimulator, "_settle", settle)
     rig = began(RAPID_CASE)
