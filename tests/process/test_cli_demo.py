@@ -34,6 +34,7 @@ signal.signal(signal.SIGTERM, lambda *_: sys.exit())
 with FakeTmsd(pathlib.Path(config["paths"]["runtime"])) as tmsd:
     tmsd.pulses_per_push = PACE
     tmsd.self_test |= {"passed": SOUND, "stop": SOUND}
+    tmsd.refusals = {"session.prepare": REFUSAL} if REFUSAL else {}
     signal.pause()
 """
 
@@ -50,9 +51,16 @@ def program(path: Path, text: str, **constants: object) -> None:
     path.chmod(0o755)
 
 
-def stand_ins(folder: Path, *, truth: int = 600, pace: int = 100, sound: bool = True) -> None:
+def stand_ins(
+    folder: Path,
+    *,
+    truth: int = 600,
+    pace: int = 100,
+    sound: bool = True,
+    refusal: dict[str, object] | None = None,
+) -> None:
     program(folder / "tmssim", SIMULATOR, PULSES=truth)
-    program(folder / "tmsd", DAEMON, ROOT=str(ROOT), PACE=pace, SOUND=sound)
+    program(folder / "tmsd", DAEMON, ROOT=str(ROOT), PACE=pace, SOUND=sound, REFUSAL=refusal)
 
 
 def demo(folder: Path) -> subprocess.Popen[str]:
@@ -109,6 +117,23 @@ def test_one_pulse_more_in_the_ground_truth_is_failure(folder: Path) -> None:
     assert status == 1
     assert "THE NUMBERS DO NOT AGREE" in text
     assert "601 pulses" in text
+
+
+def test_an_order_that_cannot_be_is_refused_before_the_self_test(folder: Path) -> None:
+    stand_ins(
+        folder,
+        refusal={
+            "code": "protocol-unknown",
+            "sentence": "There is none.",
+            "next_step": "",
+            "exit_status": 1,
+        },
+    )
+    status, text = finished(demo(folder))
+    assert status == 1
+    assert "There is none." in text
+    assert "STOP" not in text
+    assert still_running(folder) == []
 
 
 def test_a_self_test_that_fails_ends_the_demo_before_any_pulse(folder: Path) -> None:

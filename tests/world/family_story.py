@@ -24,7 +24,7 @@ from tmsctl.safety.limits import TABLE
 RAGE_US: Final = 40 * SECOND
 USABLE_WITHIN_US: Final = 90 * SECOND
 AFTER_US: Final = 7 * SECOND
-HOT_DC: Final = 300
+HOT_C: Final = 30
 
 LETTERS: Final = {"magstim": b"@EJQFxB", "magpro": bytes(range(1, 12)), "duomag": b"\0\x28\x79"}
 """Commands that firmware may lack."""
@@ -124,7 +124,9 @@ class Storm:
         rig.to_device.cut = rig.to_host.cut = False
         rig.port.plugged = rig.ledger.connected = True
         now_us = rig.clock.device(rig.now)
-        if max(rig.firmware.unit.temperatures_dc(now_us)) > HOT_DC:
+        if (
+            max(rig.firmware.unit.heat.at(now_us)) > HOT_C
+        ):  # what its sensor says may be wrong still
             rig.firmware.unit.jump_to(200, now_us)
         if self.faults.keys() & {"charger_fault", "lacks_command", "panel_gap"}:
             rig.firmware.faults.add_from_now(Rule("reboot", 500), now_us)

@@ -90,6 +90,7 @@ def run(protocol: str, mt: float, *, keep: bool, programs: Path | None = None) -
     }
     present = Operator()
     with _running(programs or Path(sys.executable).parent, folder) as client:
+        follow.prepare(client, request)  # what cannot be is refused before anything is done
         paper.print(OPERATOR)
         if failed := _checks_of_the_day(client):
             return failed

@@ -24,6 +24,17 @@ SETTLE_S: Final = 2.0
 """After the end the device still has to report that it is disarmed, and tmsd the last outcome."""
 
 
+def prepare(client: Client, request: Json) -> Json:
+    """What would be done, and the checks; CliError for an order that cannot be."""
+    if not math.isfinite(request["mt"]):
+        raise CliError(
+            "mt-not-a-number",
+            f"The motor threshold must be a number of %MSO, got {request['mt']}.",
+            "Measure it and give it with --mt.",
+        )
+    return client.call("session.prepare", request)
+
+
 def start(
     client: Client,
     runtime: Path,
@@ -35,13 +46,7 @@ def start(
     signs: Signs | None = None,
 ) -> int:
     """`session start` from summary to record; returns the exit status."""
-    if not math.isfinite(request["mt"]):
-        raise CliError(
-            "mt-not-a-number",
-            f"The motor threshold must be a number of %MSO, got {request['mt']}.",
-            "Measure it and give it with --mt.",
-        )
-    prepared = client.call("session.prepare", request)
+    prepared = prepare(client, request)
     if as_json:
         print_json({"prepared": prepared})
     else:
