@@ -168,6 +168,8 @@ def _from_people(e: Evidence) -> list[tuple[int, str]]:
             signs.append(ask["at_us"])
         elif what == "self-test" and ok:
             letters.append((ask["answered_us"], "T"))
+        elif what == "self-test" and ask["sent"] and ask["answer"] != "self-test-failed":
+            letters += [(at, "T") for at in _proven_at(e, ask["at_us"])]  # and nobody was told
         elif what == "acknowledge" and ok:
             letters.append((ask["at_us"], "K"))
         elif what == "stop" and ok:
@@ -185,8 +187,16 @@ def _from_people(e: Evidence) -> list[tuple[int, str]]:
     return letters
 
 
+def _proven_at(e: Evidence, since_us: int) -> list[int]:
+    """When the device, armed next, had fallen to its dead-man and then to a STOP; if ever."""
+    falls = [line for line in events(e, "disarm") if line["at_us"] >= since_us][:2]
+    both = [fall["cause"] for fall in falls] == ["DEAD_MAN", "HOST_STOP"]
+    return [falls[1]["at_us"]] if both else []
+
+
 def _from_world(e: Evidence) -> list[tuple[int, str]]:
     letters = [(life["from_us"], "g") for life in e["guards"]]
+    arms = [line["at_us"] for line in events(e, "arm")]
     for hazard in e["hazards"]:
         if hazard["what"] in ("power-loss", "night"):
             letters.append((hazard["at_us"] + SLACK_US, "b"))
@@ -195,7 +205,10 @@ def _from_world(e: Evidence) -> list[tuple[int, str]]:
         if after and lasted >= least:
             letters.append((hazard["at_us"] + after, "X"))
         elif hazard["what"] == "guard-stall" and lasted > CYCLE_GAP_US:  # the guard sees it itself
-            letters.append((hazard["until_us"] + SLACK_US, "X"))
+            # What is armed after it was not armed while it stood still.
+            ended = hazard["until_us"]
+            again = (at for at in arms if ended < at < ended + SLACK_US)
+            letters.append((next(again, ended + SLACK_US), "X"))
     missing = [line["at_us"] for line in injected(e, "missing_pulse", "no_fire")]
     for line in injected(e, *_DEVICE_MUST_STOP):
         at = line["at_us"]

@@ -15,7 +15,7 @@ from firmware_protocol.tmslink.framing import frame
 from firmware_protocol.tmslink.messages import Arm, Disarm, Hello, Stop
 from firmware_protocol.tmslink.spec import _SERIAL as VECTORS_SERIAL
 from firmware_protocol.tmslink.spec import vector_body
-from tests.world import oracles_dose, oracles_link
+from tests.world import oracles_dose, oracles_link, oracles_people
 from tests.world.defects import DEFECTS, JUDGES, PROOFS, sees
 from tests.world.evidence import MS, SECOND, Evidence
 from tests.world.odometer import TOTAL
@@ -152,5 +152,51 @@ def test_the_channel_by_hand(heard: str, armed: bool, wrong: str) -> None:
             lines.append({"event": "arm", "at_us": at_us, "mso": 50})
     evidence = {"serial": VECTORS_SERIAL, "heard": said, "lines": lines, "written": written}
     found = oracles_link.channel(evidence)  # type: ignore[arg-type]
+    assert len(found) == bool(wrong), found
+    assert wrong in "".join(found)
+
+
+def fell(at_us: int, cause: str) -> dict[str, Any]:
+    return {"event": "disarm", "cause": cause, "at_us": at_us}
+
+
+def asked(what: str, at_us: int, answer: str = "ok") -> dict[str, Any]:
+    return {"what": what, "at_us": at_us, "answer": answer, "answered_us": at_us + 9, "sent": True}
+
+
+BOTH: Final = [fell(20, "DEAD_MAN"), fell(30, "HOST_STOP")]
+STOOD_STILL: Final = {"what": "guard-stall", "at_us": 35 * MS, "until_us": 80 * MS}
+
+
+@pytest.mark.parametrize(
+    ("answer", "falls", "arm_us", "hazard", "wrong"),
+    [
+        ("ok", [], 50 * MS, None, ""),
+        # A computer that slept: the test was done, and whoever had asked for it was not told.
+        ("guard-silent", BOTH, 50 * MS, None, ""),
+        ("guard-silent", [], 50 * MS, None, "without a self-test"),
+        ("guard-silent", BOTH[:1], 50 * MS, None, "without a self-test"),
+        ("guard-silent", BOTH[::-1], 50 * MS, None, "without a self-test"),
+        ("self-test-failed", BOTH, 50 * MS, None, "without a self-test"),
+        ("ok", [], 30 * MS, STOOD_STILL, "where nothing was armed"),
+        ("ok", [], 90 * MS, STOOD_STILL, ""),  # armed only after the guard had stood still
+    ],
+)
+def test_what_is_permitted_by_hand(
+    answer: str, falls: list[Any], arm_us: int, hazard: Any, wrong: str
+) -> None:
+    evidence = {
+        "lines": [
+            *falls,
+            {"event": "arm", "at_us": arm_us, "mso": 50},
+            {"event": "pulse", "cause": "train", "at_us": 200 * MS},
+        ],
+        "heard": [(arm_us, arm_us, "Arm", 1, 1, (50, 1))],
+        "asks": [asked("self-test", 10, answer), asked("start", 9 * MS)],
+        "guards": [{"pid": 1, "from_us": 0, "until_us": None}],
+        "hazards": [] if hazard is None else [hazard],
+        "until_us": SECOND,
+    }
+    found = oracles_people.permission(evidence)  # type: ignore[arg-type]
     assert len(found) == bool(wrong), found
     assert wrong in "".join(found)
