@@ -33,6 +33,7 @@ AWAY_MS: Final = 50
 SETTLED_S: Final = 2
 IDLE_S: Final = 10
 TALK_S: Final = 0.005
+LOOK_AGAIN_CYCLES: Final = 50
 TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 MT_PERMILLE: Final = 250
 WITHIN_S: Final = 30
@@ -124,11 +125,19 @@ class Rig:
         self.until(lambda seen: seen.self_test == ipc.SelfTestState.PASSED)
 
     def make_idle(self) -> None:
-        """What a person does after a trip."""
+        """What a person does after a trip: acknowledge what is shown, until there is no more."""
         self.until(lambda seen: seen.connected == 1)
-        assert self.service.snapshot is not None
-        self.service.say(ipc.Acknowledge(self.service.snapshot.cycle))
-        self.until(lambda seen: (seen.state, seen.device_state) == (ipc.GuardState.IDLE, 0))
+        acknowledged = -LOOK_AGAIN_CYCLES
+
+        def is_idle(seen: ipc.Snapshot) -> bool:
+            nonlocal acknowledged
+            safe = seen.state == ipc.GuardState.SAFE
+            if safe and seen.cycle >= acknowledged + LOOK_AGAIN_CYCLES:
+                acknowledged = seen.cycle
+                self.service.say(ipc.Acknowledge(acknowledged))
+            return (seen.state, seen.device_state) == (ipc.GuardState.IDLE, 0)
+
+        self.until(is_idle)
         self.service.say(ipc.Unload())
         self.until(lambda seen: seen.session_no == 0)
 
