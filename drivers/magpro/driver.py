@@ -479,7 +479,7 @@ class MagproStimulator:
             if now >= shot.end_at + (FRAMES_WITHIN_US if several else 0):
                 self._end(shot, shot.block.pulses, "complete", now)
         elif now - shot.sent_at >= SEEN_WITHIN_US and self._ask is None:
-            self._account.answered(shot, Outcome.UNKNOWN, "no pulse was told")
+            self._account.answered(shot, Outcome.UNKNOWN, "")
             if self._up:
                 self._send(COUNTERS, now)
 
@@ -487,9 +487,9 @@ class MagproStimulator:
         """No frame told a pulse; the unit's own counter of stimuli tells whether one left."""
         before, self._unit.stimuli = self._unit.stimuli, counters.stimuli
         if counters.stimuli == before:
-            self._end(shot, 0, "no pulse left", now)
+            self._end(shot, 0, "not told, and not counted", now)
         else:
-            self._end(shot, shot.block.pulses, "counted, and not told", now)
+            self._end(shot, shot.block.pulses, "not told, but counted", now)
 
     def _end(self, shot: Shot, fired: int, why: str, now: BootUs) -> None:
         a_per_us = self._a_per_us if self._told else 0
