@@ -200,3 +200,32 @@ def test_what_is_permitted_by_hand(
     found = oracles_people.permission(evidence)  # type: ignore[arg-type]
     assert len(found) == bool(wrong), found
     assert wrong in "".join(found)
+
+
+@pytest.mark.parametrize(
+    ("real_pct", "drained_at", "wrong"),
+    [
+        (50.0, None, False),
+        (49.1, None, False),
+        (48.9, None, True),
+        (50.7, None, True),
+        # A pulse of nobody empties the capacitor: what leaves until the guard stops may be weaker,
+        (48.9, 900 * MS, False),
+        (50.7, 900 * MS, True),  # and no stronger;
+        (48.9, 800 * MS, True),  # and the guard stops soon.
+    ],
+)
+def test_the_intensity_by_hand(real_pct: float, drained_at: int | None, wrong: bool) -> None:
+    joules = oracles_dose.FULL_J * (real_pct / 100) ** 2
+    strange = {"event": "pulse", "cause": "extra", "at_us": drained_at, "energy_j": 70.0}
+    evidence = {
+        "lines": [
+            {"event": "arm", "at_us": 0},
+            *([] if drained_at is None else [strange]),
+            {"event": "pulse", "cause": "train", "at_us": SECOND, "energy_j": joules},
+        ],
+        "sessions": [{"number": 1, "at_us": 0, "mt_permille": 500, "pct_mt": 100, "exceeds": {},
+                      "reason": True}],
+        "general": {"mt_max_pct": 130, "mso_max_pct": 100}, "soft": {}, "site": {},
+    }  # fmt: skip
+    assert bool(oracles_dose.intensity(evidence)) == wrong  # type: ignore[arg-type]
