@@ -211,9 +211,12 @@ def _from_world(e: Evidence) -> list[tuple[int, str]]:
             letters.append((next(again, ended + SLACK_US), "X"))
     missing = [line["at_us"] for line in injected(e, "missing_pulse", "no_fire")]
     for line in injected(e, *_DEVICE_MUST_STOP):
-        at = line["at_us"]
-        hidden = any(at - HIDES_US <= other <= at for other in missing)
-        letters.append((at + _DEVICE_MUST_STOP[line["kind"]] + hidden * HIDES_US, "X"))
+        at, by = line["at_us"], line["at_us"] + _DEVICE_MUST_STOP[line["kind"]]
+        if any(at - HIDES_US <= other <= at for other in missing):
+            by += HIDES_US
+            for other in missing:  # those behind it are not told either
+                by += HIDES_US if at < other <= by else 0
+        letters.append((by, "X"))
     return letters
 
 
@@ -359,10 +362,13 @@ def liveness(e: Evidence) -> list[str]:
         for ask in e["asks"]
         if ask["what"] in ("start", "resume") and ask["answer"] == "ok" and ask["at_us"] >= calm
     ]
+    # As hot as it may be, it can be too hot again before it is armed.
+    hot = [line["at_us"] for line in events(e, "fault") if line["cause"] == "COIL_HOT"]
     found = [
         f"granted at {clock(at)}, but not armed within 5 s"
         for at in granted
         if not any(at <= armed <= at + ARMED_WITHIN_US for armed in arms)
+        and not any(since <= at <= since + COOLS_WITHIN_US for since in hot)
     ]
     if e["until_us"] - calm >= USABLE_WITHIN_US or granted:
         used = granted + [line["at_us"] for line in intended(e) if line["at_us"] >= calm]
