@@ -25,6 +25,7 @@ from drivers.contract import (
     Transport,
 )
 from drivers.line import CUT_SHORT, ECHO, Line
+from drivers.magpro.charge import Charge
 from drivers.magpro.unit import (
     COUNTERS,
     DISABLE,
@@ -65,13 +66,6 @@ FRAMES_WITHIN_US: Final = 100 * MS
 
 SILENT_AFTER: Final = 3
 STOP_AGAIN_US: Final = 100 * MS
-CHARGE_US_PER_PCT: Final = 10 * MS
-CHARGE_MORE_US: Final = 300 * MS
-"""The unit does not tell when it is charged: this long after it was enabled it counts as ready."""
-
-BLEED_US_PER_PCT: Final = 100 * MS
-"""And so long for each percent that it may still hold above that: as a Magstim (rapid2tb), since
-the figure of a MagPro is not public."""
 
 INFO: Final = {
     name: DriverInfo(
@@ -121,7 +115,7 @@ class MagproStimulator:
         self._stop_at: BootUs | None = None  # it is being disabled; when to say so again
         self._permit_until = BootUs(0)
         self._ready_at: BootUs | None = None  # None: not enabled by us
-        self._empty_at = BootUs(0)  # by then whatever it was charged to has bled away
+        self._charge = Charge()
         self._fault = ""  # somebody was at its panel while it was armed
         self._waveform_told = True  # since the newest question for its status, if asked with it
         self._unproven: list[tuple[BootUs, int]] = []
@@ -322,10 +316,7 @@ class MagproStimulator:
         sure = Outcome.UNKNOWN if failed.startswith("no-answer") else Outcome.REFUSED
         if not failed:
             status = self._unit.status
-            pct = status.a_pct if status else 100
-            charged_at = BootUs(now + CHARGE_US_PER_PCT * pct + CHARGE_MORE_US)
-            # It may hold more, from a knob that was turned up and down again.
-            self._ready_at = max(charged_at, BootUs(self._empty_at - BLEED_US_PER_PCT * pct))
+            self._ready_at = self._charge.ready_at(status.a_pct if status else 100, now)
         self._account.end_arming(sure if failed else Outcome.APPLIED, failed)
 
     def _connected(self, failed: str, now: BootUs) -> None:
@@ -341,7 +332,7 @@ class MagproStimulator:
         self._stop_at = self._ready_at = None
         unit = self._unit
         assert unit.status is not None  # the conversation saw one
-        self._empty_at = BootUs(now + BLEED_US_PER_PCT * unit.status.a_pct)
+        self._charge.connected(unit.status.a_pct, now)
         self._account.connected(
             unit.envelope, unit.status.coil_type, model=unit.name, serial=str(unit.serial)
         )
@@ -373,6 +364,7 @@ class MagproStimulator:
                 elif self._ask is STATUS or self._ask is None:
                     self._status_at = self._asked_at
                 self._tell_status(now)
+                self._charge.seen(now)
             case m.WaveformStatus():
                 self._waveform_told = True
                 if self._ask is not None and not changed:
@@ -420,10 +412,8 @@ class MagproStimulator:
         if not self._up or status is None:
             return
         enabled = n.status_of(status.st).enabled
-        if enabled:
-            full_us = BLEED_US_PER_PCT * status.a_pct
-            self._empty_at = max(self._empty_at, BootUs(now + full_us))
-        else:
+        self._charge.note(status.a_pct, now, enabled=enabled)
+        if not enabled:
             self._ready_at = None
             if not self._talk.active:
                 self._stop_at = None

@@ -24,7 +24,7 @@ from drivers.contract import (
 from firmware_protocol.quantities import MS, SECOND, BootUs
 from firmware_protocol.recording import TO_DEVICE
 from sim_device.faults import Rule
-from tests.conformance.driver_rows import BURST, SINGLE
+from tests.conformance.driver_rows import BURST, MSO, SINGLE
 
 if TYPE_CHECKING:
     from tests.conformance.conftest import Bench, MakeBench
@@ -305,6 +305,61 @@ def test_a_pulse_that_the_charged_unit_omitted_is_unknown(bench: MakeBench) -> N
     assert ended[1:4] == (0, 0, "the unit omitted the pulse")
     assert ended.unsure == 1
     assert (counted(b), b.pulses_at()) == (0, [])
+
+
+# -- MagPro: what it was charged to ----------------------------------------------------------
+
+
+def fires_as_told(b: Bench) -> None:
+    """Whoever acknowledges and arms it next gets no pulse that is stronger than what was set."""
+    b.recovered()
+    b.arm()
+    b.until(lambda: b.state is DeviceState.READY, 20 * SECOND)
+    b.fire(b.permit(SINGLE))
+    b.wait(SECOND)
+    (pulse,) = b.happened("pulse")
+    assert pulse["mso"] <= MSO.value + 1
+
+
+@only("magpro-r30", "magpro-x100")
+@pytest.mark.parametrize("turned_back", [False, True])
+def test_what_a_unit_held_until_it_was_seen_disabled_bleeds_from_then(
+    bench: MakeBench, turned_back: bool
+) -> None:
+    """It does not tell when it is charged. A defect once: a knob had been turned up, the unit heard
+    nothing for 2 s, and its charge counted as bleeding from when the knob was seen."""
+    b = bench().armed()
+    inject(b, "panel_setting", 60)
+    b.to_device.cut = True
+    b.until(lambda: b.all(DeviceStatus)[-1].mso_pct == 65, TOLD_US)
+    b.wait(2 * SECOND, b.driver.disarm)
+    if turned_back:
+        inject(b, "panel_setting", -60)
+        b.until(lambda: b.all(DeviceStatus)[-1].mso_pct == 5, TOLD_US)
+    b.to_device.cut = False
+    b.wait(200 * MS, b.driver.disarm)
+    fires_as_told(b)
+
+
+@only("magpro-r30", "magpro-x100")
+@pytest.mark.parametrize("goes", [False, True])
+@pytest.mark.parametrize("turned_back", [False, True])
+def test_what_a_knob_did_while_nobody_saw_it_has_bled_away_before_a_pulse(
+    bench: MakeBench, turned_back: bool, goes: bool
+) -> None:
+    b = bench().armed()
+    b.to_host.cut = b.to_device.cut = True
+    b.port.plugged = not goes
+    inject(b, "panel_setting", 60)
+    b.wait(1_200 * MS, b.driver.disarm)
+    if turned_back:
+        inject(b, "panel_setting", -60)
+        b.wait(50 * MS, b.driver.disarm)
+    b.to_host.cut = b.to_device.cut = False
+    b.port.plugged = True
+    b.wait(SECOND, b.driver.disarm)
+    b.until(lambda: b.is_up, 2 * b.row.connect_us)
+    fires_as_told(b)
 
 
 # -- a pulse that was not seen ---------------------------------------------------------------
