@@ -91,9 +91,12 @@ def commanded(e: FamilyEvidence) -> list[tuple[Line, int]]:
 
 
 def strength(e: FamilyEvidence) -> list[str]:
-    """No pulse above what is prescribed, by its energy; a fault's own bias aside."""
+    """No pulse above what is prescribed, by its energy; a fault's own bias aside, and a trigger
+    that the line itself gave again, at whatever a person had turned the knob to since."""
     found = []
-    for line, _ in commanded(e):
+    for line, number in commanded(e):
+        if number < 0 and hit(e, line["at_us"], REPEATS, SECOND):
+            continue
         real, most = 100 * math.sqrt(line["energy_j"] / FULL_J), float(e["mso"])
         for hazard in hit(e, line["at_us"], ("panel_setting",), KNOB_US):
             most += max(0, hazard["value"])
