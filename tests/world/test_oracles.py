@@ -229,3 +229,60 @@ def test_the_intensity_by_hand(real_pct: float, drained_at: int | None, wrong: b
         "general": {"mt_max_pct": 130, "mso_max_pct": 100}, "soft": {}, "site": {},
     }  # fmt: skip
     assert bool(oracles_dose.intensity(evidence)) == wrong  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("missing_s", "stopped_s", "wrong"),
+    [
+        ((), 0.1, False),
+        ((), 1.0, True),
+        ((-0.5,), 1.1, False),  # one too many behind one that is missing: the sum is right
+        ((-0.5,), 1.3, True),
+        ((-0.5, 1.0), 2.1, False),  # and stays so while nothing else is told
+        ((-0.5, 1.0), 2.3, True),
+        ((1.0,), 1.1, True),
+    ],
+)
+def test_when_a_pulse_too_many_must_have_stopped_it_by_hand(
+    missing_s: tuple[float, ...], stopped_s: float, wrong: bool
+) -> None:
+    at_us, last_us = 10 * SECOND, int((10 + stopped_s) * SECOND)
+    kinds = [(10 + s, "missing_pulse") for s in missing_s] + [(10.0, "extra_pulse")]
+    injected = [
+        {"event": "injected", "kind": kind, "at_us": int(s * SECOND)} for s, kind in sorted(kinds)
+    ]
+    evidence = {
+        "lines": [
+            {"event": "arm", "at_us": at_us - SECOND, "mso": 50},
+            *injected,
+            {"event": "pulse", "cause": "train", "at_us": last_us},
+        ],
+        "heard": [(at_us - SECOND, 0, "Arm", 1, 1, (50, 1))],
+        "asks": [asked("self-test", 10), asked("start", at_us - 2 * SECOND)],
+        "guards": [{"pid": 1, "from_us": 0, "until_us": None}],
+        "hazards": [],
+        "until_us": 20 * SECOND,
+    }
+    found = oracles_people.permission(evidence)  # type: ignore[arg-type]
+    assert bool(found) == wrong, found
+
+
+@pytest.mark.parametrize(
+    ("armed_s", "hot_s", "wrong"),
+    [(4.9, None, False), (5.1, None, True), (None, None, True), (None, -1.0, False)],
+)
+def test_who_is_granted_a_start_is_armed_soon_by_hand(
+    armed_s: float | None, hot_s: float | None, wrong: bool
+) -> None:
+    at_us = 100 * SECOND
+    lines: list[dict[str, Any]] = []
+    if hot_s is not None:
+        hot_us = at_us + int(hot_s * SECOND)
+        lines.append({"event": "fault", "cause": "COIL_HOT", "at_us": hot_us})
+    if armed_s is not None:
+        lines.append({"event": "arm", "at_us": at_us + int(armed_s * SECOND), "mso": 50})
+    evidence = {
+        "lines": lines, "asks": [asked("start", at_us)], "calm_from_us": at_us - 2 * SECOND,
+        "until_us": at_us + 20 * SECOND, "needs_recovery": True,
+    }  # fmt: skip
+    assert bool(oracles_people.liveness(evidence)) == wrong  # type: ignore[arg-type]
