@@ -466,8 +466,7 @@ class MagstimStimulator:
         else:
             # It ended at some instant up to now, and may have begun as soon as it was told.
             latest = BootUs(now + FIRE_LATENCY_US)
-            fired, why = shot.due_by(latest), "the train ended early"
-            self._account.ended(shot, fired, why, self._power, cut=bool(self._stops))
+            self._end(shot, shot.due_by(latest), "the train ended early", cut=bool(self._stops))
 
-    def _end(self, shot: Shot, fired: int, why: str) -> None:
-        self._account.ended(shot, fired, why, self._power)
+    def _end(self, shot: Shot, fired: int, why: str, *, cut: bool = False) -> None:
+        self._account.ended(shot, fired, why, self._power, cut=cut)

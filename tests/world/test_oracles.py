@@ -7,7 +7,7 @@ import json
 import random
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pytest
 
@@ -151,7 +151,7 @@ def test_the_channel_by_hand(heard: str, armed: bool, wrong: str) -> None:
         if name == "Arm" and armed:
             lines.append({"event": "arm", "at_us": at_us, "mso": 50})
     evidence = {"serial": VECTORS_SERIAL, "heard": said, "lines": lines, "written": written}
-    found = oracles_link.channel(evidence)  # type: ignore[arg-type]
+    found = oracles_link.channel(cast(Evidence, evidence))
     assert len(found) == bool(wrong), found
     assert wrong in "".join(found)
 
@@ -197,7 +197,7 @@ def test_what_is_permitted_by_hand(
         "hazards": [] if hazard is None else [hazard],
         "until_us": SECOND,
     }
-    found = oracles_people.permission(evidence)  # type: ignore[arg-type]
+    found = oracles_people.permission(cast(Evidence, evidence))
     assert len(found) == bool(wrong), found
     assert wrong in "".join(found)
 
@@ -228,7 +228,7 @@ def test_the_intensity_by_hand(real_pct: float, drained_at: int | None, wrong: b
                       "reason": True}],
         "general": {"mt_max_pct": 130, "mso_max_pct": 100}, "soft": {}, "site": {},
     }  # fmt: skip
-    assert bool(oracles_dose.intensity(evidence)) == wrong  # type: ignore[arg-type]
+    assert bool(oracles_dose.intensity(cast(Evidence, evidence))) == wrong
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ def test_when_a_pulse_too_many_must_have_stopped_it_by_hand(
         "hazards": [],
         "until_us": 20 * SECOND,
     }
-    found = oracles_people.permission(evidence)  # type: ignore[arg-type]
+    found = oracles_people.permission(cast(Evidence, evidence))
     assert bool(found) == wrong, found
 
 
@@ -285,4 +285,4 @@ def test_who_is_granted_a_start_is_armed_soon_by_hand(
         "lines": lines, "asks": [asked("start", at_us)], "calm_from_us": at_us - 2 * SECOND,
         "until_us": at_us + 20 * SECOND, "needs_recovery": True,
     }  # fmt: skip
-    assert bool(oracles_people.liveness(evidence)) == wrong  # type: ignore[arg-type]
+    assert bool(oracles_people.liveness(cast(Evidence, evidence))) == wrong
