@@ -28,6 +28,9 @@ def test_the_start_is_asked_for_and_the_view_is_drawn(tmsd: FakeTmsd, runtime: P
 def test_anything_but_yes_starts_nothing(tmsd: FakeTmsd, runtime: Path, answer: str) -> None:
     with terminal(runtime, *START) as station:
         station.until("[y/N]")
+        # Ctrl-C between the question and the wait for an answer is heard with the next key only.
+        stat = Path(f"/proc/{station.process.pid}/stat")
+        until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "S")
         station.type(answer)
         station.until("[not-confirmed]")
         assert station.process.wait(DEADLINE_S) == 1
