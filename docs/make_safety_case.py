@@ -18,7 +18,7 @@ from tmsctl.safety.limits import ROWS, LimitRow
 from tmsctl.safety.rules import ARM, GATE, WATCH
 
 TABLES: Final[dict[str, tuple[str, str]]] = {
-    "watch": ("In every cycle of the guard, every 10 ms", "acts when"),
+    "watch": ("In every cycle of the guard: every 10 ms, disarmed every 20 ms", "acts when"),
     "gate": ("For each block of pulses, before it gets its permit", "refuses when"),
     "arm": ("Before the device is armed", "refuses when"),
     "plan": ("On the whole plan, before it is loaded; these only here", "refuses when"),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -102,3 +104,17 @@ def test_a_folder_that_cannot_be_written_stops_no_session(system: System) -> Non
     system.delivering()
     assert "the recording in" in (system.folder / "tmsd.log").read_text()
     system.end()
+
+
+def test_the_guard_goes_slower_while_nothing_is_armed(system: System) -> None:
+    """By its own record of when each cycle was due; a busy machine skips some, it adds none."""
+    system.start()
+    assert system.tmsctl("selftest")[0] == 0
+    assert system.tmsctl("stop")[0] == 0
+    until(lambda: list((system.runtime / "flight").glob("*.txt")), "the trip is written down")
+    (flight,) = (system.runtime / "flight").glob("*.txt")
+    cycles = re.findall(r"^(\d+) = cycle \d+ late (\d+)$", flight.read_text(), re.MULTILINE)
+    due = [int(at) - int(late) for at, late in cycles]
+    gaps_ms = [5 * round((after - before) / 5_000) for before, after in pairwise(due)]
+    assert gaps_ms.count(20) > 10, gaps_ms  # connecting, and waiting for a person
+    assert gaps_ms.count(10) > 10, gaps_ms  # the self-test

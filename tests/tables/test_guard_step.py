@@ -27,7 +27,7 @@ from tests.fakes.stimulator import (
     Call,
     codes,
 )
-from tmsctl.guard.core import PERIOD_US, Inputs
+from tmsctl.guard.core import PERIOD_US, REST_PERIOD_US, Inputs
 from tmsctl.ipc import messages as ipc
 from tmsctl.safety.limits import GENERAL
 from tmsctl.safety.machine import Idle, Safe
@@ -112,12 +112,44 @@ def beats(bench: Bench, cycles: int = 6) -> list[int]:
     return found
 
 
-def test_a_disarmed_device_gets_every_other_beat_and_no_permit() -> None:
+def test_a_disarmed_device_gets_a_beat_every_20_ms_and_no_permit() -> None:
     bench = Bench()
-    assert beats(bench, 7) == [1, 3, 5, 7]
-    bench.connected()  # cycle 8
-    assert beats(bench, 5) == [9, 11, 13]
-    assert bench.beat == (13, 0)
+    assert beats(bench, 3) == [1, 2, 3]
+    bench.connected()  # cycle 4
+    assert beats(bench, 3) == [5, 6, 7]
+    assert bench.beat == (7, 0)
+    assert bench.guard.period_us == REST_PERIOD_US == 20 * MS
+
+
+def test_the_guard_goes_at_its_full_pace_from_the_arming_until_the_device_shows_its_end() -> None:
+    assert Bench().connected().guard.period_us == 20 * MS
+    assert Bench().arming().guard.period_us == 10 * MS
+    bench = Bench().armed()
+    assert bench.guard.period_us == 10 * MS
+    bench.cycle(stopped_by="test")
+    assert isinstance(bench.guard.state, Safe)
+    assert bench.guard.period_us == 10 * MS
+    bench.show(state=DeviceState.LATCHED, cause="STOP")
+    bench.cycle()
+    assert bench.guard.period_us == 20 * MS
+
+
+@pytest.mark.parametrize("state", [DeviceState.ARMING, DeviceState.READY, DeviceState.FIRING])
+def test_a_device_that_somebody_else_armed_is_watched_at_the_full_pace(state: DeviceState) -> None:
+    bench = Bench().connected()
+    bench.show(state=state)
+    bench.cycle()
+    assert bench.guard.period_us == 10 * MS
+
+
+def test_a_self_test_goes_at_the_full_pace() -> None:
+    bench = Bench().connected()
+    bench.cycle(ipc.SelfTest())
+    assert bench.guard.period_us == 10 * MS
+    bench.cycle(connected=False)  # it fails
+    bench.show(state=DeviceState.LATCHED, cause="STOP")
+    bench.cycle()
+    assert bench.guard.period_us == 20 * MS
 
 
 def test_a_device_that_latched_by_a_fault_gets_no_beat() -> None:
@@ -136,7 +168,7 @@ def test_one_that_speaks_only_when_asked_is_asked_while_it_is_latched_too(
     bench = Bench().connected()
     bench.driver.info = replace(bench.driver.info, stop_class=stop_class)
     bench.show(state=DeviceState.LATCHED, fault="coil too hot")
-    assert len(beats(bench)) == 3
+    assert len(beats(bench)) == 6
 
 
 def test_from_the_arming_on_every_cycle_beats_and_permits_pulses_only_when_armed() -> None:

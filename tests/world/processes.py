@@ -55,6 +55,7 @@ class GuardProcess:
             all_sent_since,
             latched,
         )
+        self._period_us = PERIOD_US
         self._due = world.now + PERIOD_US
         world.at(self._due, self._timer)
 
@@ -64,16 +65,16 @@ class GuardProcess:
 
     def _timer(self) -> None:
         now = self.world.now
-        if self.dead:
+        if self.dead or now < self._due:  # it goes at another pace now
             return
         if now < self.awake_at:
             self.world.at(self.awake_at, self._timer)
             return
         self.cycle()
-        self._due += PERIOD_US
-        if self._due <= now:  # missed deadlines are left out
-            self._due += (now - self._due) // PERIOD_US * PERIOD_US + PERIOD_US
-        self.world.at(self._due, self._timer)
+        if self._due <= now:
+            missed = (now - self._due) // self._period_us  # they are left out
+            self._due += (missed + 1) * self._period_us
+            self.world.at(self._due, self._timer)
 
     def cycle(self) -> None:
         """One cycle with all that has reached the process by now."""
@@ -89,6 +90,10 @@ class GuardProcess:
         self.stopped_by = None
         if told and self.connected and world.tmsd is not None:
             world.tmsd.post(told)
+        if self.guard.period_us != self._period_us:  # as tmsctl.guard.realtime.CycleTimer
+            self._period_us = self.guard.period_us
+            self._due = world.now + self._period_us
+            world.at(self._due, self._timer)
 
     def die(self) -> None:
         """SIGKILL: nothing more leaves it, and the kernel closes its port."""

@@ -132,6 +132,7 @@ class Rig:
         self.service = Service()
         self.stop_pressed_by: str | None = None
         self.guard = self._new_guard(latched)
+        self._period_us = PERIOD_US
         self.next_cycle = BootUs(self.now + PERIOD_US)
 
     def _new_line(self, delay_us: int) -> Any:
@@ -172,7 +173,7 @@ class Rig:
     def cycle(self) -> None:
         """Go to the next deadline and run one cycle."""
         self.advance(self.next_cycle)
-        self.next_cycle = BootUs(self.next_cycle + PERIOD_US)
+        self.next_cycle = BootUs(self.next_cycle + self._period_us)
         self.cycle_now()
 
     def cycle_now(self) -> None:
@@ -181,6 +182,9 @@ class Rig:
         )
         self.stop_pressed_by = None
         self.service.hear(self.guard.cycle(inputs, self.now), self.now)
+        if self.guard.period_us != self._period_us:  # as tmsctl.guard.realtime.CycleTimer
+            self._period_us = self.guard.period_us
+            self.next_cycle = BootUs(self.now + self._period_us)
 
     def run(self, duration_us: int) -> None:
         end = self.now + duration_us
@@ -202,7 +206,7 @@ class Rig:
             self.port.advance(end if at is None else max(self.port.now_us, min(at, end)))
         self.now = BootUs(end)
         while self.next_cycle < end:
-            self.next_cycle = BootUs(self.next_cycle + PERIOD_US)
+            self.next_cycle = BootUs(self.next_cycle + self._period_us)
 
     # -- a session ---------------------------------------------------------------------------
 

@@ -50,7 +50,7 @@ KILLS: Final = {StopClass.KEEP_ALIVE: 150, StopClass.NONE: 340}
 """Of each case. A-03 asks for 1,000 of class V, which has three."""
 
 STOPS: Final = 24
-TROUBLES: Final = 16
+TROUBLES: Final = 8  # of each kind
 OTHERS: Final = 10
 
 Strike = Callable[[FamilyRig, random.Random], str]
@@ -298,14 +298,8 @@ def tmsd_lost(rig: FamilyRig, rng: random.Random) -> str:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_in_any_trouble_nothing_is_triggered_and_nothing_stays_armed(case: Case) -> None:
-    troubles = (stalled, line_cut, tmsd_lost, revived)
-
-    def one_of_them(rig: FamilyRig, rng: random.Random) -> str:
-        trouble = rng.choice(troubles)
-        return trouble(rig, rng) + f" {trouble.__name__}"
-
-    told = sweep(case, TROUBLES, one_of_them, "trouble")
-    assert {sentence.split()[-1] for sentence in told} == {each.__name__ for each in troubles}
+    for trouble in (stalled, line_cut, tmsd_lost, revived):
+        sweep(case, TROUBLES, trouble, "trouble")
 
 
 # -- the keep-alive --------------------------------------------------------------------------
@@ -422,7 +416,7 @@ def test_a_planted_defect_is_seen(name: str, monkeypatch: pytest.MonkeyPatch) ->
         return strike(rig, rng)
 
     with pytest.raises(AssertionError, match=strike.__name__):
-        sweep(case, 12, defective, strike.__name__)
+        sweep(case, 24, defective, strike.__name__)
 
 
 def test_a_guard_that_says_nothing_for_700_ms_is_seen() -> None:

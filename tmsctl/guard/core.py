@@ -20,6 +20,7 @@ from tmsctl.guard.report import Reporter
 from tmsctl.guard.self_test import SelfTest
 from tmsctl.guard.views import (
     arm_request_of,
+    facts_if_acknowledged,
     facts_of,
     interlocks,
     request_of,
@@ -36,6 +37,7 @@ from tmsctl.safety.rules import Action, Trip, Verdict
 from tmsctl.stimulation.plan import Plan
 
 PERIOD_US: Final = 10 * MS
+REST_PERIOD_US: Final = 20 * MS  # how often a disarmed device wants its beat: docs/tmslink.md 7
 SEND_AHEAD_US: Final = 60 * MS
 """A block is handed over this long before the driver's lead begins, at the earliest."""
 
@@ -124,16 +126,17 @@ class Guard:
         may_beat = self._act(verdict, now)
 
         self.cycles += 1
-        if may_beat and self._beat_is_due():
+        # A latched device with a dead-man of its own has nothing left to keep alive.
+        asked = self.driver.info.stop_class is not StopClass.NATIVE_LEASE
+        if may_beat and (asked or self.energised or not self.device.latched):
             armed = isinstance(self.state, Armed)
             self.driver.beat(self.cycles, now, BootUs(now + PERMIT_FOR_US) if armed else BootUs(0))
         return self.report.collect(self, now)
 
-    def _beat_is_due(self) -> bool:
-        """Every cycle while energised, else every other; none to a latched one with a lease."""
-        often = self.energised or self.self_test.running
-        asked = self.driver.info.stop_class is not StopClass.NATIVE_LEASE
-        return often or (self.cycles % 2 == 1 and (asked or not self.device.latched))
+    @property
+    def period_us(self) -> int:
+        """From this cycle to the next one."""
+        return PERIOD_US if self.energised else REST_PERIOD_US
 
     def make_safe(self, now: BootUs) -> None:
         """The last act of a guard that ends: no lock, no allocation that matters, no disk."""
@@ -312,11 +315,7 @@ class Guard:
         if command.cycle <= self._changed_in:  # nobody has seen this cause yet
             self.report.refuse(command, "newer-cause", "there is another cause now: look again")
             return
-        # What has happened is acknowledged; only what is still so can keep the latch.
-        facts = facts_of(self, 0, now)._replace(
-            stopped_by=None, strangers=0, link_errors=0, status=self.device.status_without_fault
-        )
-        verdict = rules.watch(facts, self.limits_in_force, now)
+        verdict = rules.watch(facts_if_acknowledged(self, now), self.limits_in_force, now)
         cause = self._step(machine.Acknowledged(verdict), now).causes[0]
         if cause.action is not Action.PERMIT:
             self.report.refuse(command, cause.code, cause.detail)
@@ -396,5 +395,6 @@ class Guard:
 
     @property
     def energised(self) -> bool:
-        """May a pulse leave, as far as anybody knows?"""
-        return isinstance(self.state, Arming | Armed) or self.device.may_be_armed
+        """May a pulse leave, as far as anybody knows? The self-test arms as well."""
+        armed = isinstance(self.state, Arming | Armed) or self.device.may_be_armed
+        return armed or self.self_test.running

@@ -49,7 +49,7 @@ def main() -> int:
 def _parse(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="tms-guard",
-        description="Sole owner of the stimulator: enforces every limit in a 10 ms cycle. "
+        description="Sole owner of the stimulator: enforces every limit every 10 ms. "
         "Not a cleared medical device.",
     )
     parser.add_argument("--config", type=Path, required=True, help="the configuration file (TOML)")

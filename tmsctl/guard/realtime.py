@@ -87,9 +87,16 @@ class CycleTimer:
         self._fd: int = _libc.timerfd_create(int(CLOCK), _TFD_NONBLOCK | _TFD_CLOEXEC)
         if self._fd < 0:
             raise OSError(ctypes.get_errno(), "no timer is to be had")
+        self._period_us = 0
+        self.pace(period_us)
+        self.deadline = self._next
+
+    def pace(self, period_us: int) -> None:
+        """The next deadline is one period from now, unless that is the period already."""
+        if period_us == self._period_us:
+            return
         self._period_us = period_us
         self._next = BootUs(now() + period_us)
-        self.deadline = self._next
         setting = _timespec(period_us) + _timespec(self._next)
         if _libc.timerfd_settime(self._fd, _TFD_TIMER_ABSTIME, setting, None) != 0:
             raise OSError(ctypes.get_errno(), "the timer cannot be set")

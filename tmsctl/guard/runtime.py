@@ -22,7 +22,7 @@ from tmsctl.ipc import messages as ipc
 from tmsctl.safety.machine import Safe
 
 OVERRUN_US: Final = 5 * MS
-WATCHDOG_EVERY: Final = 50  # cycles
+WATCHDOG_EVERY_US: Final = 500 * MS
 DUMP_AFTER_US: Final = 500 * MS
 LEAVING_US: Final = 200 * MS
 
@@ -49,6 +49,7 @@ class Runtime:
         self._recording = recording
         self._leaving_at: BootUs | None = None
         self._alone_since: BootUs | None = now()
+        self._notify_at = BootUs(0)
         self._dump_at: BootUs | None = None
         self._dumped_for: object = None
         self._stopping = False
@@ -101,6 +102,7 @@ class Runtime:
             commands = []
             service.send(outputs)
             self._after(passed, at, woken_at - timer.deadline if passed else 0)
+            timer.pace(guard.period_us)
             if self._may_leave(at):
                 return
 
@@ -131,7 +133,8 @@ class Runtime:
             report.late_max_us = max(report.late_max_us, late_us)
             if late_us > OVERRUN_US:
                 report.overruns += 1
-        if guard.cycles % WATCHDOG_EVERY == 0:
+        if at >= self._notify_at:
+            self._notify_at = BootUs(at + WATCHDOG_EVERY_US)
             self._notify("WATCHDOG=1")
         status = guard.device.status
         disarmed = (DeviceState.IDLE, DeviceState.LATCHED)

@@ -55,6 +55,13 @@ def facts_of(guard: Guard, gap_us: int, now: BootUs) -> Facts:
     )
 
 
+def facts_if_acknowledged(guard: Guard, now: BootUs) -> Facts:
+    """What has happened is acknowledged; only what is still so can keep the latch."""
+    return facts_of(guard, 0, now)._replace(
+        stopped_by=None, strangers=0, link_errors=0, status=guard.device.status_without_fault
+    )
+
+
 def arm_request_of(guard: Guard, play: Playback, run: ipc.Run) -> ArmRequest:
     """What arming this plan would rest on."""
     status = guard.device.status
