@@ -27,7 +27,7 @@ from tests.world.story import tell
 from tmsctl.ipc import messages as ipc
 
 CYCLES = 100_000
-STORIES = range(1, 4)  # seeds
+STORIES = range(1, 7)  # seeds
 
 
 def codec(_folder: Path) -> list[Figure]:

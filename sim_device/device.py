@@ -62,15 +62,9 @@ class DeviceClock:
 
     def host(self, device_us: int) -> int:
         """First instant of the host at which the device clock shows at least this."""
+        # `device` rounds p (1 + ppm/10^6) down: the least whole p that reaches a value is rounded up.
         passed = device_us - self._device_us
-        if not self.ppm:
-            return self._host_us + passed
-        host_us = self._host_us + passed * 1_000_000 // (1_000_000 + self.ppm)
-        while self.device(host_us) < device_us:
-            host_us += 1
-        while self.device(host_us - 1) >= device_us:
-            host_us -= 1
-        return host_us
+        return self._host_us - (-passed * 1_000_000 // (1_000_000 + self.ppm))
 
 
 class Agenda:

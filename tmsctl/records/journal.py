@@ -30,6 +30,8 @@ _UNKNOWN: Final = OUTCOME_NAMES.index("unknown")
 
 _INSERT_INTENT: Final = schema.INTENTS.insert().returning(schema.INTENTS.c.id)
 _INSERT_OUTCOME: Final = schema.OUTCOMES.insert()
+_INSERT_PULSE: Final = schema.PULSES.insert()
+_INSERT_EVENT: Final = schema.EVENTS.insert()
 _PARTS: Final = (CONFIRMED, schema.OUTCOMES.c.skipped, RESOLVED, DOUBTFUL, OPEN)
 _TOTALS: Final = (  # made once: it is asked for every block, before its grant
     select(*(func.coalesce(func.sum(part), 0) for part in _PARTS))
@@ -144,14 +146,14 @@ class Journal:
             return
         with self.writing() as connection:
             if pulses:
-                connection.execute(schema.PULSES.insert(), [pulse._asdict() for pulse in pulses])
+                connection.execute(_INSERT_PULSE, [pulse._asdict() for pulse in pulses])
             if events:
                 rows = [
                     {"session": e.session, "kind": e.kind, "code": e.code, "detail": e.detail,
                      "at": e.time}
                     for e in events
                 ]  # fmt: skip
-                connection.execute(schema.EVENTS.insert(), rows)
+                connection.execute(_INSERT_EVENT, rows)
 
     def unfinished(self) -> list[int]:
         """Sessions without an end, oldest first."""
