@@ -12,6 +12,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -90,15 +91,21 @@ class Result:
 def tell(seed: int, spec: Spec | None = None) -> Result:
     """One story from its beginning to the verdict. The garbage collector rests meanwhile."""
     folder = Path(tempfile.mkdtemp(dir=SHM if SHM.is_dir() else None, prefix="tmsctl-world-"))
-    gc.collect()
-    gc.freeze()
+    _set_modules_aside()
+    gc.collect()  # what is left of the story before
     gc.disable()
     try:
         return _Story(seed, spec or Spec(), folder).run()
     finally:
         gc.enable()
-        gc.unfreeze()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@cache
+def _set_modules_aside() -> None:
+    """The collector need not look through them for every story."""
+    gc.collect()
+    gc.freeze()
 
 
 class _Story:

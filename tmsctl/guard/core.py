@@ -128,7 +128,7 @@ class Guard:
         self.cycles += 1
         # A latched device with a dead-man of its own has nothing left to keep alive.
         asked = self.driver.info.stop_class is not StopClass.NATIVE_LEASE
-        if may_beat and (asked or self.energised or not self.device.latched):
+        if may_beat and (asked or not self.device.latched or self.energised):
             armed = isinstance(self.state, Armed)
             self.driver.beat(self.cycles, now, BootUs(now + PERMIT_FOR_US) if armed else BootUs(0))
         return self.report.collect(self, now)
