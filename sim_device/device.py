@@ -62,7 +62,7 @@ class DeviceClock:
 
     def host(self, device_us: int) -> int:
         """First instant of the host at which the device clock shows at least this."""
-        # `device` rounds p (1 + ppm / 10^6) down, so the least p that reaches a value is rounded up.
+        # `device` rounds p (1 + ppm / 10^6) down, so the least p that reaches it is rounded up.
         passed = device_us - self._device_us
         return self._host_us - (-passed * 1_000_000 // (1_000_000 + self.ppm))
 
