@@ -37,6 +37,7 @@ BEATS_LOST_US: Final = 55_000  # the dead-man, and 5 ms for the estimate of the 
 QUICK: Final = ("--set", "arming_us=50000", "rise_us_per_pct=1000", "after_pulse_us=100000")
 """A Magstim that need not be waited for."""
 KEEP_ALIVE_US: Final = 1_050_000  # its 1 s, and the line
+KEPT_ALIVE_S: Final = 0.4
 TRUTH_LINES: Final = 40
 ANNOUNCED_WITHIN_S: Final = 30
 POLL_S: Final = 0.05
@@ -50,6 +51,8 @@ class Cable:
         self._address = f"unix:{whole.folder}/usb"
         whole.start_simulator(option, self._address, *words)
         until((whole.folder / "usb").exists, "the emulator is there")
+
+    def plug_by_command(self) -> None:
         done = subprocess.run(
             [programs.FOLDER / "tmssim", "attach", self._address],
             capture_output=True, text=True, timeout=30, check=False,
@@ -81,6 +84,7 @@ def tmslink_over_libusb(whole: System) -> str:
     """A session of tmsd and its guard. The device is unplugged in the middle, and comes back."""
     whole.write_config(f"usb:{SERIAL}")
     cable = Cable(whole, "--usb")
+    cable.plug_by_command()
     whole.start_tmsd()
     whole.until_disarmed("idle")
     run = whole.start_session()
@@ -130,6 +134,7 @@ def belongs_to_the_guard(name: Path) -> None:
 def magstim_over_ftdi_sio(whole: System) -> str:
     """Modem lines, baud rate and parity, single pulses, a second program, and an unplug."""
     cable = Cable(whole, "--ftdi", *QUICK)
+    cable.plug()
     until(Path(TTY).exists, "the kernel has made a terminal")
     until(Path(f"/dev/tmsctl/serial-{SERIAL}").exists, "udevd has applied its rules")
     belongs_to_the_guard(Path(TTY))
@@ -143,7 +148,7 @@ def magstim_over_ftdi_sio(whole: System) -> str:
     get_ready(line)
     fcntl.ioctl(line.fileno(), termios.TIOCMBIS, struct.pack("I", termios.TIOCM_RTS))
     until(lambda: len(whole.truth.pulses()) == 2, "a pulse of the trigger input")
-    get_ready(line)
+    until(lambda: bool(ask(line, "enable_remote") & (Status.ARMED | Status.READY)), "still armed")
     at = cable.pull()
     until(lambda: is_gone(line), "the loss is told")
     line.close()
@@ -214,11 +219,12 @@ def ask(line: SerialPort, name: str, *values: Value) -> Status:
 
 
 def get_ready(line: SerialPort) -> None:
-    """Armed and charged; asking keeps it alive."""
+    """Armed and charged, 2 s after a pulse; asking keeps it alive."""
     if Status.STANDBY in ask(line, "enable_remote"):
         ask(line, "set_power", 10)
         ask(line, "arm")
-    until(lambda: bool(ask(line, "enable_remote") & Status.READY), "ready")
+    while not ask(line, "enable_remote") & Status.READY:
+        time.sleep(KEPT_ALIVE_S)
 
 
 def is_gone(line: SerialPort) -> bool:
