@@ -134,12 +134,23 @@ def test_the_guard_goes_at_its_full_pace_from_the_arming_until_the_device_shows_
     assert bench.guard.period_us == 20 * MS
 
 
+def test_what_a_device_says_is_taken_at_once_unless_it_is_connected_and_disarmed() -> None:
+    assert Bench().guard.listens
+    assert not Bench().connected().guard.listens
+    assert Bench().arming().guard.listens
+    assert Bench().armed().guard.listens
+    bench = Bench().connected()
+    bench.cycle(events=[LinkDown("the port is gone")])
+    assert bench.guard.listens
+
+
 @pytest.mark.parametrize("state", [DeviceState.ARMING, DeviceState.READY, DeviceState.FIRING])
 def test_a_device_that_somebody_else_armed_is_watched_at_the_full_pace(state: DeviceState) -> None:
     bench = Bench().connected()
     bench.show(state=state)
     bench.cycle()
     assert bench.guard.period_us == 10 * MS
+    assert bench.guard.listens
 
 
 def test_a_self_test_goes_at_the_full_pace() -> None:

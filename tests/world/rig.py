@@ -160,10 +160,11 @@ class Rig:
     def advance(self, to: int) -> None:
         """Device and line go on; the guard takes bytes as they arrive but runs no cycle."""
         TOTAL.bench_us += to - self.now
+        listen = self._listen if self.guard.listens else None
         while (at := self.driver.wake_at) is not None and at <= to:
-            self.port.advance(max(at, self.port.now_us), self._listen)
+            self.port.advance(max(at, self.port.now_us), listen)
             self._listen(max(at, self.now))
-        self.port.advance(to, self._listen)
+        self.port.advance(to, listen)
         self.now = BootUs(to)
 
     def _listen(self, now: int) -> None:

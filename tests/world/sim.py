@@ -171,7 +171,7 @@ class World:
 
     def _advance(self, to: int) -> None:
         guard = self.guard
-        if guard is None or self.now < guard.awake_at:
+        if guard is None or self.now < guard.awake_at or not guard.guard.listens:
             self.port.advance(to, None)
         else:
             driver = guard.guard.driver

@@ -13,20 +13,12 @@ from typing import Final
 
 from drivers.contract import Envelope, Permit, Stimulator, StopClass
 from firmware_protocol.quantities import MS, BootUs
+from tmsctl.guard import views
 from tmsctl.guard.device_view import DeviceView
 from tmsctl.guard.pieces import cannot, lease_us
 from tmsctl.guard.playback import Intent, OpenBlock, Playback
 from tmsctl.guard.report import Reporter
 from tmsctl.guard.self_test import SelfTest
-from tmsctl.guard.views import (
-    arm_request_of,
-    facts_if_acknowledged,
-    facts_of,
-    interlocks,
-    request_of,
-    settled_at,
-    shape_of,
-)
 from tmsctl.ipc import messages as ipc
 from tmsctl.safety import machine, permit, rules
 from tmsctl.safety.dose import PulseTimes
@@ -118,7 +110,7 @@ class Guard:
         self._take_commands(inputs, now)
         self.device.settle(self.play)
 
-        verdict = rules.watch(facts_of(self, gap_us, now), self.limits_in_force, now)
+        verdict = rules.watch(views.facts_of(self, gap_us, now), self.limits_in_force, now)
         state = self.state
         ready = isinstance(state, Arming) and self.device.ready_at(state.mso, state.since)
         if ready or verdict is not rules.PERMIT:  # else a tick changes nothing, in any state
@@ -137,6 +129,11 @@ class Guard:
     def period_us(self) -> int:
         """From this cycle to the next one."""
         return PERIOD_US if self.energised else REST_PERIOD_US
+
+    @property
+    def listens(self) -> bool:
+        """Shall `listen` be called when the device says something? Else the next cycle does."""
+        return self.energised or self.device.status is None
 
     def make_safe(self, now: BootUs) -> None:
         """The last act of a guard that ends: no lock, no allocation that matters, no disk."""
@@ -179,7 +176,7 @@ class Guard:
                     if refused := self.self_test.begin(now, idle=idle):
                         self.report.refuse(command, *refused)
                 case ipc.ReadInterlocks():
-                    self.report.say(interlocks(self, now))
+                    self.report.say(views.interlocks(self, now))
                 case _:
                     pass  # Welcome and Alive say that tmsd lives, and no more
 
@@ -265,8 +262,9 @@ class Guard:
         match result.effect:
             case Effect.ARM:
                 assert isinstance(result.state, Arming)
-                self.settled_at = settled_at(self, result.state.mso, now)
-                self.device.arming(self.driver.arm(result.state.mso, shape_of(self.play), now), now)
+                self.settled_at = views.settled_at(self, result.state.mso, now)
+                shape = views.shape_of(self.play)
+                self.device.arming(self.driver.arm(result.state.mso, shape, now), now)
             case Effect.DISARM:
                 self.driver.disarm(now)
             case Effect.STOP:
@@ -315,7 +313,7 @@ class Guard:
         if command.cycle <= self._changed_in:  # nobody has seen this cause yet
             self.report.refuse(command, "newer-cause", "there is another cause now: look again")
             return
-        verdict = rules.watch(facts_if_acknowledged(self, now), self.limits_in_force, now)
+        verdict = rules.watch(views.facts_if_acknowledged(self, now), self.limits_in_force, now)
         cause = self._step(machine.Acknowledged(verdict), now).causes[0]
         if cause.action is not Action.PERMIT:
             self.report.refuse(command, cause.code, cause.detail)
@@ -333,7 +331,7 @@ class Guard:
         if play.complete:
             self.report.refuse(run, "complete", "the plan is complete")
             return
-        request = arm_request_of(self, play, run)
+        request = views.arm_request_of(self, play, run)
         judged = rules.arm(verdict, request, play.limits, now)
         result = self._step(machine.ArmAsked(judged, play.plan.mso, now), now)
         if result.effect is Effect.ARM:
@@ -378,7 +376,7 @@ class Guard:
 
     def _fire(self, verdict: Verdict, play: Playback, intent: Intent, now: BootUs) -> None:
         """The only way to a pulse: this cycle's verdict, a request, a permit, the driver."""
-        request = request_of(self, play, intent)
+        request = views.request_of(self, play, intent)
         judged = rules.gate(verdict, request, play.limits)
         minted = permit.mint(self.state, judged, request, now)
         if not isinstance(minted, Permit):

@@ -1,7 +1,8 @@
 """The guard's loop in real time: wait for the timer, STOP, tmsd or the device; then one cycle.
 
 Only the timer and STOP start a cycle (and the loss of tmsd, so that it is noticed at once). What
-the device says is taken when it arrives, so that its times are true, and judged in the next cycle.
+the device says is judged in the next cycle. Unless the guard is at rest it is taken when it
+arrives, so that its times are true.
 """
 
 from __future__ import annotations
@@ -110,7 +111,7 @@ class Runtime:
         """File descriptors that are ready. Ports come and go; the poller follows."""
         wanted = {timer.fileno(), self._stop.fileno(), *self._service.filenos}
         device = self._guard.driver.fileno()
-        if device >= 0:
+        if device >= 0 and self._guard.listens:
             wanted.add(device)
         if wanted != self._polled:
             self._poller = select.poll()
