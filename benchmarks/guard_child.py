@@ -19,6 +19,14 @@ from tmsctl.safety.limits import GENERAL
 from tmsctl.safety.rules import Action, Trip
 
 
+class Hurried(Guard):
+    """At the pace of an armed one, though nothing is."""
+
+    @property
+    def energised(self) -> bool:
+        return True
+
+
 def main() -> None:
     """Arguments: folder, port, seconds."""
     folder, url, seconds = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
@@ -27,7 +35,7 @@ def main() -> None:
     place = registry.Place(url, device_envelope(GENERAL), 0, lambda transport: transport)
     driver = registry.make(registry.find("tmslink"), place, {})
     no_plan = Trip("none", Action.HOLD, "no plans here")
-    guard = Guard(driver, GENERAL, lambda *_: no_plan, None, realtime.now(), realtime.now())
+    guard = Hurried(driver, GENERAL, lambda *_: no_plan, None, realtime.now(), realtime.now())
     stop, service = StopSocket(folder / "stop.sock"), ServiceSocket(folder / "guard.sock", 0)
     guard.report.timing = realtime.prepare(None)
     print(guard.report.timing, flush=True)
