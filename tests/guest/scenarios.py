@@ -38,6 +38,7 @@ QUICK: Final = ("--set", "arming_us=50000", "rise_us_per_pct=1000", "after_pulse
 """A Magstim that need not be waited for."""
 KEEP_ALIVE_US: Final = 1_050_000  # its 1 s, and the line
 KEPT_ALIVE_S: Final = 0.4
+READY_ASKS_MAX: Final = 25
 TRUTH_LINES: Final = 40
 ANNOUNCED_WITHIN_S: Final = 30
 POLL_S: Final = 0.05
@@ -223,8 +224,11 @@ def get_ready(line: SerialPort) -> None:
     if Status.STANDBY in ask(line, "enable_remote"):
         ask(line, "set_power", 10)
         ask(line, "arm")
-    while not ask(line, "enable_remote") & Status.READY:
+    for _ in range(READY_ASKS_MAX):
+        if ask(line, "enable_remote") & Status.READY:
+            return
         time.sleep(KEPT_ALIVE_S)
+    raise AssertionError("never happened: ready")
 
 
 def is_gone(line: SerialPort) -> bool:
