@@ -304,7 +304,7 @@ DEFECTS: Final[dict[str, Defect]] = {
     "STOP is not heard": Defect(
         wrap(core.Guard, "cycle", _deaf), calm("ctbs600", **BUSY), (1, 2)),
     "a block is fired before its intent is on disk": Defect(
-        wrap(core.Guard, "_want_next", _grants_itself), storm(("disk-slow",), "itbs90"), (1, 2, 3)),
+        wrap(core.Guard, "_want_next", _grants_itself), storm(("disk-slow",), "itbs90"), (17,)),
     "after a pause the rest comes at once": Defect(
         all_of(put(Playback, "lay_time_line", _at_once),
                without("GATE", "train-gap", "train-rest")),
@@ -324,7 +324,7 @@ DEFECTS: Final[dict[str, Defect]] = {
     "nobody needs to be there": Defect(
         without("WATCH", "presence-lost"), calm("itbs600", length_s=100, forgets=1.0), (1, 2)),
     "the guard does not notice that it stood still": Defect(
-        without("WATCH", "cycle-gap"), storm(("guard-stall",), "ctbs600"), (16, 18)),
+        without("WATCH", "cycle-gap"), storm(("guard-stall",), "ctbs600"), (9, 11)),
     "a dead-man of half a second": Defect(
         put(tmslink_session, "DEAD_MAN_US", 500 * MS), storm(("guard-kill",), "ctbs600"), (1, 2)),
     "no dead-man, and permits of a second": Defect(
@@ -335,7 +335,7 @@ DEFECTS: Final[dict[str, Defect]] = {
         all_of(wrap(World, "stall_guard", _beats_in_a_thread), without("WATCH", "cycle-gap")),
         storm(("guard-stall",), "ctbs600"), (1, 2, 3, 4)),
     "the device takes frames that it has had": Defect(
-        wrap(tmslink_session.Session, "accept", _credulous), storm(("storm",)), (1, 2)),
+        wrap(tmslink_session.Session, "accept", _credulous), storm(("storm",)), (3, 12)),
     "the device checks no checksum": Defect(
         wrap(tmslink_wire, "checksum", lambda old: lambda *given: _Any(old(*given))),
         storm(("storm",)), (1, 2, 3)),
