@@ -114,8 +114,8 @@ def settled_at(guard: Guard, mso: PercentMso, now: BootUs) -> BootUs:
     status, limits = guard.device.status, guard.limits_in_force
     assert status is not None  # without one the rules permit no arming
     step = 10 * mso.value - status.charge_permille
-    per_pct = limits.settle_up_us_per_pct if step >= 0 else limits.settle_down_us_per_pct
-    return BootUs(now + abs(step) * per_pct // 10)
+    up_us, down_us = step * limits.settle_up_us_per_pct, -step * limits.settle_down_us_per_pct
+    return BootUs(now + max(up_us, down_us) // 10)
 
 
 def shape_of(play: Playback | None) -> Shape:
