@@ -6,7 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from drivers.contract import BlockEnded, CommandEnded, DeviceState, LinkError, Outcome
+from drivers.contract import (
+    SINGLE,
+    BlockEnded,
+    CommandEnded,
+    DeviceState,
+    LinkError,
+    Outcome,
+    Shape,
+)
 from firmware_protocol.quantities import MS, SECOND, PercentMso
 from tests.fakes.stimulator import (
     LEAD_US,
@@ -23,6 +31,7 @@ from tmsctl.guard.playback import START_AFTER_US
 from tmsctl.ipc import messages as ipc
 from tmsctl.safety.limits import GENERAL
 from tmsctl.safety.machine import Armed, Idle, Safe
+from tmsctl.stimulation.plan import Plan
 
 OTHER = SESSION + 1
 AHEAD_US = 60 * MS
@@ -46,6 +55,11 @@ def due(bench: Bench) -> int:
 
 
 # -- want and grant ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("of", "shape"), [(plan(), SINGLE), (plan(3), Shape(3, 20 * MS))])
+def test_the_device_is_armed_for_the_shape_of_the_plan(of: Plan, shape: Shape) -> None:
+    assert Bench(of).arming().driver.armed_shape == shape
 
 
 def test_blocks_are_asked_for_one_ahead_and_numbered_without_a_gap() -> None:
