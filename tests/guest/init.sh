@@ -1,6 +1,6 @@
 #!/bin/busybox sh
 # First program of the guest. Its root becomes the root of the machine that started it: read-only
-# over 9p, with a layer in memory for whatever is written. Then the scenarios run as process 1's
+# over 9p, with a layer in memory for whatever is written. Then its scenario runs as process 1's
 # only child, and the guest switches itself off.
 export PATH=/bin
 mount -t proc proc /proc
@@ -22,7 +22,10 @@ for folder in run dev/shm; do mount -t tmpfs memory "/root/$folder"; done
 ip link set lo up
 
 for word in $(cat /root/proc/cmdline); do
-    case $word in checkout=*) checkout=${word#checkout=} ;; esac
+    case $word in
+        checkout=*) checkout=${word#checkout=} ;;
+        scenario=*) scenario=${word#scenario=} ;;
+    esac
 done
 cp /bin/busybox /root/run/busybox
-exec switch_root /root /bin/sh "$checkout/tests/guest/scenarios.sh" "$checkout"
+exec switch_root /root /bin/sh "$checkout/tests/guest/scenarios.sh" "$checkout" "$scenario"

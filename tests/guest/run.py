@@ -1,4 +1,5 @@
-"""Boots a Debian kernel under qemu with this checkout in it, and judges what its scenarios print.
+"""Boots a Debian kernel under qemu with this checkout in it, once for each scenario and all at the
+same time, and judges what the scenarios print.
 
 No image is built: the guest's root is this machine's own, read-only. No acceleration is used, since
 few machines for tests have any. The kernel is fetched once as a Debian package and never installed.
@@ -18,13 +19,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
 CACHE: Final = ROOT / "build" / "usb-guest"
 LIMIT_S: Final = 600
-"""A guest that has not ended by then is stopped. It needs 50 s of a processor."""
+"""A guest that has not ended by then is stopped. Each needs half a minute of a processor."""
 
 KERNEL: Final = "linux-image-amd64"
 TOOLS: Final = {
@@ -51,7 +53,7 @@ COMPILED: Final = (
 """Where the guest's programs come from."""
 
 SCENARIOS: Final = ("usb", "serial")
-PASSED: Final = "PASS "
+PASSED: Final = "PASS "  # begins the line of a scenario that has passed
 TOLD_LINES: Final = 100  # of the guest's console, when something has failed
 
 
@@ -70,27 +72,32 @@ def main() -> int:
     try:
         prepare()
         print(f"kernel and first file system: {time.monotonic() - began:.1f} s", flush=True)
-        passed = boot()
+        with ThreadPoolExecutor() as guests:
+            passed = dict(zip(SCENARIOS, guests.map(boot, SCENARIOS), strict=True))
     except (GuestError, OSError, subprocess.SubprocessError) as error:
         print(f"usb-guest-test: {error}")
         return 1
-    failed = [name for name in SCENARIOS if name not in passed]
-    if failed:
-        print(*(CACHE / "console.log").read_text().splitlines()[-TOLD_LINES:], sep="\n")
+    failed = [name for name in SCENARIOS if not passed[name]]
     for name in failed:
-        print(f"FAIL {name}: see {CACHE / 'console.log'}")
+        print(*console(name).read_text().splitlines()[-TOLD_LINES:], sep="\n")
+        print(f"FAIL {name}: see {console(name)}")
     print(f"usb-guest-test: {time.monotonic() - began:.0f} s")
     return int(bool(failed))
 
 
-def boot() -> set[str]:
-    """Run the guest; the scenarios that have passed."""
+def console(name: str) -> Path:
+    """What the guest of this scenario has printed, and when."""
+    return CACHE / f"console-{name}.log"
+
+
+def boot(name: str) -> bool:
+    """Run a guest; whether its scenario has passed."""
     command: list[str | Path] = [
         "qemu-system-x86_64", "-accel", "tcg", "-icount", "shift=0", "-M", "q35,hpet=off",
         "-cpu", "qemu64", "-smp", "1", "-m", "1024",
         "-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio",
         "-kernel", CACHE / "vmlinux", "-initrd", CACHE / "initramfs",
-        "-append", f"{ARGUMENTS} checkout={ROOT}",
+        "-append", f"{ARGUMENTS} checkout={ROOT} scenario={name}",
         "-virtfs", "local,path=/,mount_tag=root,security_model=none,readonly=on,multidevs=remap",
     ]  # fmt: skip
     guest = subprocess.Popen(
@@ -98,18 +105,18 @@ def boot() -> set[str]:
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     assert guest.stdout is not None
-    passed, ended, began = set(), False, time.monotonic()
-    with guest.stdout, (CACHE / "console.log").open("w") as log:
+    passed, ended, began = False, False, time.monotonic()
+    with guest.stdout, console(name).open("w") as log:
         for raw in guest.stdout:
             line = raw.decode(errors="replace").rstrip()
             log.write(f"{time.monotonic() - began:6.1f} {line}\n")
             log.flush()
             if line.startswith(PASSED):
-                passed.add(line.removeprefix(PASSED).partition(":")[0])
+                passed = True
                 print(line, flush=True)
             ended |= line.startswith("ended ")
     if guest.wait() or not ended:
-        raise GuestError(f"the guest has not ended within {LIMIT_S} s; see {CACHE / 'console.log'}")
+        raise GuestError(f"the guest has not ended within {LIMIT_S} s; see {console(name)}")
     return passed
 
 
