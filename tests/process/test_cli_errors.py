@@ -39,7 +39,7 @@ def test_a_usage_error_is_one_line_and_exit_status_1(tmsctl: Any, line: str) -> 
     assert status == 1
     assert err.startswith("tmsctl: ")
     assert err.count("\n") == 1
-    assert err.endswith("[usage]\n")
+    assert err.endswith(". See `tmsctl --help`. [usage]\n")
 
 
 @pytest.mark.parametrize("exit_bit", [1, 2, 4, 8, 16])

@@ -201,6 +201,7 @@ def test_a_judgement_that_changes_between_showing_and_starting_is_shown_again(ri
     refused = prepared.refusal()
     assert refused is not None
     assert refused.refusal.code == "session-gap"
+    assert refused.refusal.sentence.startswith("The plan breaks a limit, session-gap: 2999 s, at")
     rig.later(1)
     with pytest.raises(RefusedError, match="change of the judgement of session-gap") as caught:
         rig.begin(prepared)

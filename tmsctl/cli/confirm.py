@@ -51,7 +51,7 @@ def refuse_failed(prepared: Json) -> None:
     if failed:
         raise CliError(
             failed[0]["code"],
-            f"The session cannot start: {failed[0]['detail'].rstrip('.')}.",
+            f"The session cannot start, {failed[0]['code']}: {failed[0]['detail'].rstrip('.')}.",
             failed[0]["next"] or f"Put right what is marked NO ({len(failed)}) and start again.",
             EXIT_LIMIT,
         )

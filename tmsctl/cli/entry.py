@@ -42,7 +42,7 @@ def _commands(arguments: list[str]) -> int:
         if message.startswith("Usage:"):  # a group without a command: its help is the answer
             print(message)
             return EXIT_USAGE
-        sentence = " ".join(message.split())
+        sentence = " ".join(message.split()).rstrip(".") + "."
         return _report(CliError("usage", sentence, "See `tmsctl --help`."), arguments)
     except typer.Abort:
         return _report(CliError("not-confirmed", "Nothing was started."), arguments)

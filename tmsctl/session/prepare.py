@@ -55,7 +55,7 @@ class Prepared:
         check = first_refusal(self.checks)
         if check is None:
             return None
-        sentence = f"The plan breaks a limit: {check.detail}."
+        sentence = f"The plan breaks a limit, {check.code}: {check.detail}."
         return RefusedError(Exit.LIMIT, check.code, sentence, check.next_step)
 
     @property
