@@ -58,6 +58,9 @@ STOP_REQUEST: Final = (0x41, 0x01)
 IDENTITY_REQUEST: Final = (0xC1, 0x02)
 """bmRequestType and bRequest, docs/tmslink.md."""
 
+Rooms = queue.SimpleQueue[None]
+"""One for each read that may still wait for the guard; a semaphore of Python's costs 4 times it."""
+
 
 class UsbPort:
     """An open device. Only one thread, the guard's, calls its methods."""
@@ -68,7 +71,7 @@ class UsbPort:
         self.serial = found.serial
         self._found = found
         self._ready = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._came: deque[tuple[threading.Semaphore, bytes]] = deque()
+        self._came: deque[tuple[Rooms, bytes]] = deque()
         self._to_send: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._to_stop: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._gone: OSError | None = None
@@ -98,12 +101,15 @@ class UsbPort:
     def read(self) -> bytes:
         """What has come, whole transfers, as many as a call may give; what is left wakes at once.
         OSError, behind the last byte, when it is gone."""
-        with contextlib.suppress(BlockingIOError):
+        try:  # noqa: SIM105 - the guard pays for it in every cycle
             os.eventfd_read(self._ready)
+        except BlockingIOError:
+            pass
         data = b""
         while self._came and len(data) + len(self._came[0][1]) <= AT_ONCE_MAX:
-            room, piece = self._came.popleft()
-            room.release(reads_of(piece))
+            rooms, piece = self._came.popleft()
+            for _ in range(reads_of(piece)):
+                rooms.put(None)
             data += piece
         if not data:
             self._fail()
@@ -158,26 +164,30 @@ class UsbPort:
 
     def _read_all(self, endpoint: int) -> None:
         buffer = array("B", bytes(READ_SIZE))
-        room = threading.Semaphore(HANDED_OVER_MAX)  # a pipe that overflows leaves the other alone
+        rooms: Rooms = queue.SimpleQueue()  # a pipe that overflows leaves the other alone
+        for _ in range(HANDED_OVER_MAX):
+            rooms.put(None)
         inward, halts = Inward(), Halts()
         while not self._over:
-            if not room.acquire(timeout=POLL_MS / 1_000):
+            try:
+                rooms.get(timeout=POLL_MS / 1_000)
+            except queue.Empty:
                 continue  # the guard is behind
             try:
                 size = self._found.device.read(endpoint, buffer, POLL_MS)
             except USBTimeoutError:
-                room.release()
+                rooms.put(None)
                 continue
             except USBError as error:
-                room.release()
+                rooms.put(None)
                 self._clear_halt(endpoint, error, halts)
                 continue
             halts.worked()
             if not size:
-                room.release()
+                rooms.put(None)
             whole = inward.add(buffer[:size].tobytes())
             if whole:
-                self._came.append((room, whole))
+                self._came.append((rooms, whole))
                 self._wake()
 
     def _write_all(self) -> None:
@@ -220,13 +230,12 @@ class UsbPort:
         if first is None:
             return None
         pieces = [first]
-        with contextlib.suppress(queue.Empty):
-            while len(pieces) < QUEUED_MAX:
-                more = self._to_send.get_nowait()
-                if more is None:
-                    self._to_send.put(None)
-                    break
-                pieces.append(more)
+        while len(pieces) < QUEUED_MAX and not self._to_send.empty():  # nobody else takes any
+            more = self._to_send.get()
+            if more is None:
+                self._to_send.put(None)
+                break
+            pieces.append(more)
         return b"".join(pieces)
 
     def _send(self, data: bytes) -> None:

@@ -26,6 +26,8 @@ OVERRUN_US: Final = 5 * MS
 WATCHDOG_EVERY_US: Final = 500 * MS
 DUMP_AFTER_US: Final = 500 * MS
 LEAVING_US: Final = 200 * MS
+NOT_POLLED: Final = -1
+"""No port is open, or it is read with each cycle."""
 
 
 class Runtime:
@@ -55,7 +57,8 @@ class Runtime:
         self._dumped_for: object = None
         self._stopping = False
         self._poller = select.poll()
-        self._polled: set[int] = set()
+        self._polled: frozenset[int] | None = None
+        self._device = NOT_POLLED
 
     def run(self) -> None:
         """Until told to end. Whatever happens, the last thing sent is STOP."""
@@ -77,20 +80,21 @@ class Runtime:
 
     def _loop(self, timer: CycleTimer) -> None:
         guard, service, stop = self._guard, self._service, self._stop
+        timer_fd, stop_fd = timer.fileno(), stop.fileno()
         commands: list[ipc.ToGuard] = []
         greeted = False
         while True:
-            ready = self._wait(timer)
+            ready = self._wait(timer_fd, stop_fd)
             woken_at = now()
-            stopped_by = stop.read() if stop.fileno() in ready else None
+            stopped_by = stop.read() if stop_fd in ready else None
             wake_at = guard.driver.wake_at
             due = wake_at is not None and woken_at >= wake_at
-            if stopped_by is None and (due or guard.driver.fileno() in ready):
+            if stopped_by is None and (due or self._device in ready):
                 guard.listen(woken_at)
-            if ready.intersection(service.filenos):
+            if not service.filenos.isdisjoint(ready):
                 service.accept()
                 commands += service.read()
-            passed = timer.passed() if timer.fileno() in ready else 0
+            passed = timer.passed() if timer_fd in ready else 0
             if not passed and stopped_by is None and not (greeted and not service.welcomed):
                 continue
             at = now()
@@ -107,24 +111,21 @@ class Runtime:
             if self._may_leave(at):
                 return
 
-    def _wait(self, timer: CycleTimer) -> set[int]:
+    def _wait(self, timer_fd: int, stop_fd: int) -> list[int]:
         """File descriptors that are ready. Ports come and go; the poller follows."""
-        wanted = {timer.fileno(), self._stop.fileno(), *self._service.filenos}
-        device = self._guard.driver.fileno()
-        if device >= 0 and self._guard.listens:
-            wanted.add(device)
-        if wanted != self._polled:
+        guard = self._guard
+        device = guard.driver.fileno() if guard.listens else NOT_POLLED
+        if device != self._device or self._service.filenos is not self._polled:
+            self._device, self._polled = device, self._service.filenos
             self._poller = select.poll()
-            for fileno in wanted:
-                self._poller.register(fileno, select.POLLIN)
-            self._polled = wanted
-        return {fileno for fileno, _ in self._poller.poll(self._timeout_ms())}
-
-    def _timeout_ms(self) -> float | None:
-        """Until a pulse that the host times; the kernel waits in whole milliseconds, rounded up,
-        so the last one is spun away by coming back at once."""
-        wake_at = self._guard.driver.wake_at
-        return None if wake_at is None else max(0, wake_at - now()) // MS
+            for fileno in (timer_fd, stop_fd, device, *self._polled):
+                if fileno != NOT_POLLED:
+                    self._poller.register(fileno, select.POLLIN)
+        # Until a pulse that the host times; the kernel waits in whole milliseconds, rounded up,
+        # so the last one is spun away by coming back at once.
+        wake_at = guard.driver.wake_at
+        until_ms = None if wake_at is None else max(0, wake_at - now()) // MS
+        return [fileno for fileno, _ in self._poller.poll(until_ms)]
 
     def _after(self, passed: int, at: BootUs, late_us: int) -> None:
         """Bookkeeping of a completed cycle; the watchdog is fed here and nowhere else."""

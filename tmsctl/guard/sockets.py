@@ -87,12 +87,8 @@ class ServiceSocket:
         path.chmod(0o660)
         self._listener.listen(1)
         self._client: socket.socket | None = None
+        self._alone = self.filenos = frozenset((self._listener.fileno(),))
         self.welcomed = False
-
-    @property
-    def filenos(self) -> list[int]:
-        client = [] if self._client is None else [self._client.fileno()]
-        return [self._listener.fileno(), *client]
 
     def accept(self) -> None:
         """Take a new client if there is none; a second one is turned away."""
@@ -104,7 +100,7 @@ class ServiceSocket:
             client.close()
             return
         client.setblocking(False)
-        self._client = client
+        self._client, self.filenos = client, self._alone | {client.fileno()}
         self.send([self._welcome])
 
     def read(self) -> list[ipc.ToGuard]:
@@ -148,4 +144,4 @@ class ServiceSocket:
     def drop(self) -> None:
         if self._client is not None:
             self._client.close()
-        self._client, self.welcomed = None, False
+        self._client, self.filenos, self.welcomed = None, self._alone, False
