@@ -155,7 +155,9 @@ def test_other_details_say_why() -> None:
     assert detail("interval", plan=one) == "nothing to compare, at least 20000 needed (us)"
     assert detail("train-gap", plan=one) == "nothing to compare, at least 4000000 needed (us)"
     assert detail("recharge", plan=one) == "nothing to compare without two pulses"
-    assert detail("recharge", recharge=None) == "nothing to compare without a device"
+    assert detail("recharge", recharge=None) == (
+        "100000 us between pulses; the guard compares it with the device's time"
+    )
     assert detail("guideline-iti", plan=one) == "nothing to compare: there is one train"
     assert detail("guideline-train", plan=one) == "nothing to compare: no train has two pulses"
     assert detail("energy", plan=NEARLY).startswith(f"{NEARLY_J} J in 60 s")

@@ -19,12 +19,30 @@ DEVICE_CODES: Final = frozenset({"wrong-device", "status-age", "arm-refused", "a
 TO_DELIVER: Final = frozenset(spec_of(kind).code for kind in (Load, Run, Grant))
 """Messages that the guard refuses because of a limit, unless something worse is the matter."""
 
+_AGAIN: Final = "Try again; if it comes back, "
+
 NEXT: Final = {
     "recharge": "This stimulator needs longer between pulses: choose a protocol with fewer pulses "
     "a second, or where that is allowed a lower intensity.",
     "device-cannot": "Choose a protocol that this stimulator can deliver; nothing was armed.",
+    "coil-hot": "Let the coil cool, or take a cool one; then try again.",
+    "coil-sensor": "See the coil and its plug; if another coil does not cure it, call service.",
+    "coil-changed": "Connect a coil, wait a second, and try again.",
+    "didt": "Connect a coil that docs/limits.md names.",
+    "wrong-device": "Connect the stimulator that `[device] serial` names.",
+    "status-age": f"{_AGAIN}see the cable, and `tmsctl doctor`.",
+    "link-doubt": f"{_AGAIN}see the cable, and `tmsctl doctor`.",
+    "cycle-gap": f"{_AGAIN}this computer is too busy: see `timing` in `tmsctl status`.",
+    "service-lost": f"{_AGAIN}this computer is too busy: see the log of tmsd.",
+    "counter": "Compare with `tmsctl ledger list`.",
+    "ledger-counter": "Compare with `tmsctl ledger list`.",
+    "unresolved": "Wait a second, until the device has told what left, and try again.",
+    "presence-lost": "Somebody must be at the station: start or resume again from there.",
+    "self-test": "Run `tmsctl selftest`.",
+    "not-confirmed": "Look at the plan again, and confirm that one.",
+    "confirmation-old": "Look at the plan again, and confirm it anew.",
 }
-"""What to do about a refusal that lies in the kind of the stimulator."""
+"""What to do about a refusal of the guard. Where one is in SAFE, its causes say more."""
 
 LOOK: Final = "Look at the status and the events."
 
