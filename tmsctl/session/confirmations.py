@@ -17,6 +17,17 @@ KEPT_MAX: Final = 256
 
 _AGAIN: Final = "Prepare the session again and confirm what is shown."
 
+FIELDS: Final = {
+    "patient": "the patient",
+    "operator": "the operator",
+    "protocol": "the protocol",
+    "mt": "the motor threshold",
+    "pct_mt": "the percentage of the motor threshold",
+    "reduced": "the consent to less than the dose",
+    "by_emg": "the method by which the motor threshold was measured",
+}
+"""What the fields of an order are called by people."""
+
 
 class Binding(NamedTuple):
     """All that a confirmation stands for."""
@@ -75,8 +86,8 @@ class Confirmations:
             )
         if issued.binding.order != order:
             names = [
-                field
-                for field in order.__slots__
+                name
+                for field, name in FIELDS.items()
                 if getattr(issued.binding.order, field) != getattr(order, field)
             ]
             self._changed(issued, " and ".join(names))
@@ -105,5 +116,5 @@ class Confirmations:
 
     def _changed(self, issued: _Issued, what: str) -> NoReturn:
         issued.used = True
-        sentence = f"Since the plan was shown, there was a change of {what}."
+        sentence = f"Since the plan was shown, {what} changed."
         raise RefusedError(Exit.LIMIT, "confirmation-changed", sentence, _AGAIN)
