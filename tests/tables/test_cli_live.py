@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from io import StringIO
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from rich.console import Console
@@ -55,7 +55,9 @@ GONE = {"connected": False, "link": "port-missing: /dev/ttyACM0 is not there"}
         ({"device": GONE, "guard": SAFE}, 0.0, "SAFE"),
     ],
 )
-def test_the_most_urgent_truth_is_the_giant_word(changes: Json, age_s: float, word: str) -> None:
+def test_the_most_urgent_truth_is_the_giant_word(
+    changes: Json, age_s: float, word: live.Word
+) -> None:
     text = drawn(status(**changes), age_s)
     assert live.giant(word).splitlines()[0].rstrip() in text
     assert f"{word}: " in text
@@ -99,6 +101,27 @@ def test_a_self_test_holds_for_a_day(age_s: float | None, word: str) -> None:
     now = copy.deepcopy(STATUS)
     now["self_test"]["age_s"] = age_s
     assert live.headline(now, 0.0).word == word
+
+
+@pytest.mark.parametrize("word", get_args(live.Word))
+def test_every_word_can_be_drawn_on_80_columns(word: live.Word) -> None:
+    rows = live.giant(word).splitlines()
+    assert len(rows) == 5
+    assert max(map(len, rows)) <= 79
+
+
+def test_a_train_that_a_limit_holds_back_is_shown_as_waiting() -> None:
+    why = (
+        "minute-unknown: the pulses of the last minute are known for 28 s only, all 60 s are needed"
+    )
+    now = status(session={"waiting": why})
+    text = drawn(now)
+    assert live.giant("WAITING").splitlines()[0].rstrip() in text
+    assert "WAITING: A limit holds the next train back." in text
+    assert f"why: {why}" in " ".join(text.split())
+    assert len(text.splitlines()) <= LINES_MAX
+    assert live.line(now, 0.0).endswith(why)
+    assert "why" not in drawn(status(session={"state": "paused", "waiting": why}))
 
 
 def test_a_running_session_shows_all_that_a_glance_needs() -> None:

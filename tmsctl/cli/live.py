@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -43,10 +43,16 @@ ELSEWHERE: Final = Place(
 ONCE: Final = Place("to follow it: tmsctl status --watch", ELSEWHERE.sign)
 
 
+Word = Literal[
+    "NO DATA", "NO GUARD", "SAFE", "NO LINK", "WAITING", "ARMING", "RUNNING", "PAUSED", "DONE",
+    "STOPPED", "IDLE", "READY",
+]  # fmt: skip
+
+
 class Headline(NamedTuple):
     """The word to read from across the room, a sentence, and what to do."""
 
-    word: str
+    word: Word
     style: str
     sentence: str
     next_step: str
@@ -93,8 +99,7 @@ def headline(status: Json, age_s: float) -> Headline:
         return Headline("NO LINK", "bold red", sentence or step, step if sentence else "")
     if session is not None:
         if session["state"] == "running" and session["waiting"]:
-            sentence = f"A limit holds the next train back, {session['waiting']}."
-            return Headline("WAITING", "bold yellow", sentence, "")
+            return Headline("WAITING", "bold yellow", "A limit holds the next train back.", "")
         return _OF_SESSION[session["state"]]
     if guard["state"] == "idle":
         return _before_a_session(status)
@@ -136,6 +141,9 @@ def view(status: Json, age_s: float, place: Place, last: str = "") -> Renderable
     ]
     if head.word == "PAUSED" and last:
         parts.append(_sentence(f"why: {last}", "yellow"))
+    if head.word == "WAITING":
+        why = textwrap.wrap(f"why: {status['session']['waiting']}", WIDTH - 1)
+        parts += [Text(part, style="yellow") for part in why[:2]]
     if status["session"] is not None:
         parts.append(_progress(status["session"], dim))
     parts.append(_values(status, age_s, dim))
@@ -168,6 +176,8 @@ def line(status: Json, age_s: float) -> str:
         f"coil {celsius(status['coil']['temperature_c'])}",
         f"guard {status['guard']['state']}",
     ]
+    if head.word == "WAITING":
+        parts.append(session["waiting"])
     if (left_s := presence_left(status, age_s)) is not None:
         parts.append(f"presence ends in {math.ceil(left_s)} s")
     parts += [f"{cause['code']}: {cause['detail']}" for cause in status["guard"]["causes"][:1]]
@@ -287,7 +297,7 @@ def _causes(causes: list[Json]) -> list[RenderableType]:
     return [Text(text, style="red") for text in shown]
 
 
-def giant(word: str) -> str:
+def giant(word: Word) -> str:
     """The word five lines high, two columns a point."""
     rows = (" ".join(_FONT[letter][row] for letter in word) for row in range(5))
     return "\n".join("".join("██" if point == "#" else "  " for point in row) for row in rows)
@@ -311,5 +321,6 @@ _FONT: Final = {
     "S": (".###", "#...", ".##.", "...#", "###."),
     "T": ("###", ".#.", ".#.", ".#.", ".#."),
     "U": ("#..#", "#..#", "#..#", "#..#", ".##."),
+    "W": ("#...#", "#...#", "#.#.#", "##.##", "#...#"),
     "Y": ("#.#", "#.#", ".#.", ".#.", ".#."),
 }
