@@ -30,6 +30,7 @@ NEXT: Final = {
     "coil-changed": "Connect a coil, wait a second, and try again.",
     "didt": "Connect a coil that docs/limits.md names.",
     "wrong-device": "Connect the stimulator that `[device] serial` names.",
+    "journal-failed": "Mend the disk of the journal, then restart tmsd.",
     "status-age": f"{_AGAIN}see the cable, and `tmsctl doctor`.",
     "link-doubt": f"{_AGAIN}see the cable, and `tmsctl doctor`.",
     "cycle-gap": f"{_AGAIN}this computer is too busy: see `timing` in `tmsctl status`.",
