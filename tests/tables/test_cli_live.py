@@ -110,6 +110,16 @@ def test_every_word_can_be_drawn_on_80_columns(word: live.Word) -> None:
     assert max(map(len, rows)) <= 79
 
 
+def test_in_safe_a_lost_device_says_why_it_is_lost() -> None:
+    text = drawn(status(device=GONE, guard=SAFE))
+    assert f"no link: {GONE['link']}" in text
+    assert "cause coil-hot" in text
+    assert "no link" not in drawn(status(guard=SAFE))
+    assert "no link: The stimulator does not answer" in drawn(
+        status(device=GONE | {"link": ""}, guard=SAFE)
+    )
+
+
 def test_a_train_that_a_limit_holds_back_is_shown_as_waiting() -> None:
     why = (
         "minute-unknown: the pulses of the last minute are known for 28 s only, all 60 s are needed"
@@ -228,12 +238,24 @@ def test_safe_names_the_first_cause_in_words_and_the_next_step() -> None:
     assert "tmsctl acknowledge, then tmsctl session resume" in text
 
 
+def test_why_there_is_no_link_is_read_to_its_end() -> None:
+    why = (
+        "port-missing: no tmslink USB device with serial number SIM00001 is plugged in; plug it in"
+    )
+    text = " ".join(drawn(status(device=GONE | {"link": why})).split())
+    assert f"NO LINK: {why.partition('; ')[0]} " in text
+    endless = drawn(status(device=GONE | {"link": "x-y: " + "very " * 90 + "long; step"}))
+    assert endless.count("…") == 1
+    assert len(endless.splitlines()) <= LINES_MAX
+
+
+@pytest.mark.parametrize("device", [{}, GONE | {"link": "a long sentence " * 10}])
 @pytest.mark.parametrize("causes", [1, 3, 12])
-def test_the_picture_fits_a_terminal_of_80_by_24(causes: int) -> None:
+def test_the_picture_fits_a_terminal_of_80_by_24(causes: int, device: Json) -> None:
     long = [{"code": f"cause-{n}", "detail": "a long sentence " * 10} for n in range(causes)]
     session = {"patient": "P" * 64, "protocol": "x" * 32, "delivered": 3000, "skipped": 300,
                "planned": 3000, "unknown": 30, "presence_s": 59.0}  # fmt: skip
-    text = drawn(status(guard={"state": "safe", "causes": long}, session=session))
+    text = drawn(status(guard={"state": "safe", "causes": long}, session=session, device=device))
     assert len(text.splitlines()) <= LINES_MAX
     assert max(len(line) for line in text.splitlines()) <= 80
     assert "cause cause-0:" in text

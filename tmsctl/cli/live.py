@@ -137,18 +137,20 @@ def view(status: Json, age_s: float, place: Place, last: str = "") -> Renderable
         Text(),
         Text(giant(head.word), style=head.style),
         Text(),
-        _sentence(f"{head.word}: {head.sentence}", "bold"),
+        _sentence(f"{head.word}: {head.sentence}", "bold", 2),
     ]
     if head.word == "PAUSED" and last:
         parts.append(_sentence(f"why: {last}", "yellow"))
     if head.word == "WAITING":
-        why = textwrap.wrap(f"why: {status['session']['waiting']}", WIDTH - 1)
-        parts += [Text(part, style="yellow") for part in why[:2]]
+        parts.append(_sentence(f"why: {status['session']['waiting']}", "yellow", 2))
     if status["session"] is not None:
         parts.append(_progress(status["session"], dim))
     parts.append(_values(status, age_s, dim))
     if status["guard"]["state"] == "safe":
-        parts += _causes(status["guard"]["causes"])
+        lost = not status["device"]["connected"]
+        if lost:
+            parts.append(_sentence(f"no link: {status['device']['link'] or _NO_ANSWER}", "red"))
+        parts += _causes(status["guard"]["causes"], 2 if lost else 3)
     if status["journal_error"]:
         parts.append(_sentence(f"journal: {status['journal_error']}", "bold red"))
     if head.next_step:
@@ -216,8 +218,11 @@ def _row(left: str, right: str) -> Table:
     return row
 
 
-def _sentence(text: str, style: str) -> Text:
-    return Text(text, style=style, no_wrap=True, overflow="ellipsis")
+def _sentence(text: str, style: str, lines: int = 1) -> Text:
+    """So many lines of it at most; an ellipsis where there is more."""
+    parts = textwrap.wrap(text, WIDTH - 1)
+    shown = [*parts[: lines - 1], " ".join(parts[lines - 1 :])]
+    return Text("\n".join(filter(None, shown)), style=style, no_wrap=True, overflow="ellipsis")
 
 
 def _progress(session: Json, dim: str) -> RenderableType:
@@ -285,15 +290,15 @@ def _status_age(device: Json, age_s: float) -> str:
     return "none" if age_ms is None else f"{age_ms} ms old"
 
 
-def _causes(causes: list[Json]) -> list[RenderableType]:
-    """The first cause first; as many lines as the screen can spare."""
+def _causes(causes: list[Json], most: int) -> list[RenderableType]:
+    """The first cause first; so many lines as the screen can spare."""
     lines = [
         part
         for cause in causes
         for part in textwrap.wrap(f"cause {cause['code']}: {cause['detail']}", WIDTH - 1)
     ]
     more = [f"... {len(causes)} causes in all: tmsctl status --json"]
-    shown = lines if len(lines) <= 3 else lines[:2] + more
+    shown = lines if len(lines) <= most else lines[: most - 1] + more
     return [Text(text, style="red") for text in shown]
 
 
