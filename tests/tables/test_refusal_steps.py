@@ -9,8 +9,8 @@ from tmsctl.safety import rules
 from tmsctl.session.guard_view import LOOK, NEXT, TO_DELIVER, GuardView
 
 ARMED_ONLY = {
-    "rate-seen", "disarmed-itself", "setting", "realised", "arming-slow", "unresolved-long",
-    "refused", "missed-pulses", "session-long", "armed-idle",
+    "disarmed-itself", "setting", "realised", "arming-slow", "refused", "missed-pulses",
+    "armed-idle",
 }  # fmt: skip
 """They end a session under way; then the guard is in SAFE or says so in the events."""
 
