@@ -87,3 +87,10 @@ def with_step(why: str) -> str:
     """CODE: sentence, and what to do next."""
     step = _STEPS.get(code_of(why))
     return why if step is None else f"{why}; {step}"
+
+
+def parted(link: str) -> tuple[str, str]:
+    """What `with_step` has joined: the sentence, with its code, and the step; "" where none is."""
+    step = _STEPS.get(code_of(link), "")
+    sentence = link.removesuffix(f"; {step}")
+    return (link, "") if sentence == link else (sentence, step)

@@ -9,6 +9,7 @@ from typing import Any, get_args
 import pytest
 from rich.console import Console
 
+from drivers.causes import CAUSES, Cause, parted, with_step
 from tests.fakes.tmsd import SESSION, STATUS
 from tmsctl.cli import live
 from tmsctl.cli.follow import exit_status
@@ -239,14 +240,28 @@ def test_safe_names_the_first_cause_in_words_and_the_next_step() -> None:
 
 
 def test_why_there_is_no_link_is_read_to_its_end() -> None:
-    why = (
-        "port-missing: no tmslink USB device with serial number SIM00001 is plugged in; plug it in"
-    )
-    text = " ".join(drawn(status(device=GONE | {"link": why})).split())
-    assert f"NO LINK: {why.partition('; ')[0]} " in text
-    endless = drawn(status(device=GONE | {"link": "x-y: " + "very " * 90 + "long; step"}))
+    why = "port-missing: no tmslink USB device with serial number SIM00001 is plugged in"
+    text = " ".join(drawn(status(device=GONE | {"link": with_step(why)})).split())
+    assert f"NO LINK: {why} " in text
+    assert "next step: plug it in, or correct [device] url" in text
+    endless = drawn(status(device=GONE | {"link": "x-y: " + "very " * 90 + "long"}))
     assert endless.count("…") == 1
     assert len(endless.splitlines()) <= LINES_MAX
+
+
+@pytest.mark.parametrize("cause", CAUSES, ids=[cause.code for cause in CAUSES])
+def test_the_step_is_told_apart_whatever_stands_in_the_sentence(cause: Cause) -> None:
+    why = f"{cause.code}: one thing; another thing"
+    assert parted(with_step(why)) == (why, cause.step)
+    assert parted(why) == (why, "")
+    head = live.headline(status(device=GONE | {"link": with_step(why)}), 0.0)
+    assert (head.sentence, head.next_step) == (why, cause.step)
+
+
+def test_without_a_word_of_the_link_the_power_and_the_cable_are_named() -> None:
+    assert parted("") == ("", "")
+    head = live.headline(status(device=GONE | {"link": ""}), 0.0)
+    assert (head.word, head.next_step) == ("NO LINK", "check its power and cable")
 
 
 @pytest.mark.parametrize("device", [{}, GONE | {"link": "a long sentence " * 10}])

@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from drivers.causes import parted
 from tmsctl.safety.limits import GENERAL
 
 Json = dict[str, Any]
@@ -58,7 +59,7 @@ class Headline(NamedTuple):
     next_step: str
 
 
-_NO_ANSWER: Final = "The stimulator does not answer; check its power, its cable and [device] url"
+_NO_ANSWER: Final = "The stimulator does not answer"
 _OF_SESSION: Final = {
     "starting": Headline("ARMING", "bold cyan", "The stimulator is being armed and charged.", ""),
     "running": Headline("RUNNING", "bold cyan", "Pulses are being delivered.", ""),
@@ -95,8 +96,9 @@ def headline(status: Json, age_s: float) -> Headline:
             step += ", then tmsctl session resume"
         return Headline("SAFE", "bold red", "Pulses are off and stay off until acknowledged.", step)
     if not device["connected"]:
-        sentence, _, step = (device["link"] or _NO_ANSWER).rpartition("; ")
-        return Headline("NO LINK", "bold red", sentence or step, step if sentence else "")
+        if not device["link"]:
+            return Headline("NO LINK", "bold red", f"{_NO_ANSWER}.", "check its power and cable")
+        return Headline("NO LINK", "bold red", *parted(device["link"]))
     if session is not None:
         if session["state"] == "running" and session["waiting"]:
             return Headline("WAITING", "bold yellow", "A limit holds the next train back.", "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from drivers.causes import parted
 from firmware_protocol.table import spec_of
 from tmsctl.ipc.messages import Grant, GuardState, Load, Refused, Run, Snapshot, Transition
 from tmsctl.session.refused import Exit, RefusedError
@@ -92,7 +93,7 @@ class GuardView:
         """The newest snapshot, with a device; or RefusedError."""
         snapshot = self.present(now_us)
         if not snapshot.connected:
-            why, _, step = snapshot.link.partition("; ")
+            why, step = parted(snapshot.link)
             sentence = f"No stimulator answers: {why or 'the guard has not said why'}."
             step = step or "see its power and cable, and [device] in the configuration"
             raise RefusedError(
