@@ -2,9 +2,9 @@
 
 Threads, and not asynchronous transfers: pyusb has none, and libusb's own would be a second binding
 of ours, with callbacks from C. What the threads cost was measured, `benchmarks/over_usb.py` and
-`usb_guard.py` do it again: on a busy machine of two cores an open port took 2 % of a core, an
-unarmed guard 1.6 to 2.4 % more than on a terminal, where it takes 4.7, and a message 0.2 ms more
-each way than without the threads.
+`usb_guard.py` do it again: on a busy machine of two cores an open port took 1.1 % of a core, an
+unarmed guard 1.4 % more than on a terminal, where it takes 2.8, and a message 0.2 ms more each way
+than without the threads.
 
 Four threads a port, each for one thing that must not wait for another: bulk IN, interrupt IN, bulk
 OUT, and STOP as a control request, which passes while bulk is full or halted. What comes is handed
@@ -59,7 +59,8 @@ IDENTITY_REQUEST: Final = (0xC1, 0x02)
 """bmRequestType and bRequest, docs/tmslink.md."""
 
 Rooms = queue.SimpleQueue[None]
-"""One for each read that may still wait for the guard; a semaphore of Python's costs 4 times it."""
+"""One for each read that may still wait for the guard. Unlike a semaphore of Python's it has no
+lock that a reader could hold while the guard's thread gives a room back."""
 
 
 class UsbPort:
@@ -101,10 +102,8 @@ class UsbPort:
     def read(self) -> bytes:
         """What has come, whole transfers, as many as a call may give; what is left wakes at once.
         OSError, behind the last byte, when it is gone."""
-        try:  # noqa: SIM105 - the guard pays for it in every cycle
+        with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._ready)
-        except BlockingIOError:
-            pass
         data = b""
         while self._came and len(data) + len(self._came[0][1]) <= AT_ONCE_MAX:
             rooms, piece = self._came.popleft()

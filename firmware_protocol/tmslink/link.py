@@ -217,10 +217,7 @@ class Link:
         self._early.add(sequence)
         self._received[pipe] = sequence
         passed = max(min(self._received), max(self._received) - OVERTAKEN_MAX)
-        if passed == self._passed + 1:  # of up to 64 one, in every cycle of a disarmed device
-            came = self._early & {passed}
-        else:
-            came = {number for number in self._early if number <= passed}
+        came = {number for number in self._early if number <= passed}
         lost = passed - self._passed - len(came)
         self._early -= came
         self._passed = passed

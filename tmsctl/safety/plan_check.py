@@ -98,13 +98,14 @@ def _ceiling_mt(plan: PlanView, limits: Limits) -> Check:
 
 def _recharge(plan: PlanView, shortest: int | None, needed: int | None) -> Check:
     source = "the connected device's own word"
-    if needed is None or shortest is None:
+    if shortest is None:
         detail = "nothing to compare without two pulses"
-        if shortest is not None:
-            detail = f"{shortest} us between pulses; the guard compares it with the device's time"
-        return Check("recharge", True, False, detail, "", True, source)
-    detail = f"{shortest} us between pulses, at least {needed} needed to recharge at {plan.mso}"
-    return Check("recharge", shortest >= needed, False, detail, _LOWER, True, source)
+    elif needed is None:
+        detail = f"{shortest} us between pulses; the guard compares it with the device's time"
+    else:
+        detail = f"{shortest} us between pulses, at least {needed} needed to recharge at {plan.mso}"
+        return Check("recharge", shortest >= needed, False, detail, _LOWER, True, source)
+    return Check("recharge", True, False, detail, "", True, source)
 
 
 def _train_rest(times: Sequence[int], each_uj: int, limits: Limits) -> Check:
