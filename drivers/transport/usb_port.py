@@ -3,8 +3,8 @@
 Threads, and not asynchronous transfers: pyusb has none, and libusb's own would be a second binding
 of ours, with callbacks from C. What the threads cost was measured, `benchmarks/over_usb.py` and
 `usb_guard.py` do it again: on a busy machine of two cores an open port took 1.1 % of a core, an
-unarmed guard 1.4 % more than on a terminal, where it takes 2.8, and a message 0.2 ms more each way
-than without the threads.
+unarmed guard 1.4 % more than on a terminal, where it takes 2.8, and a message and its echo
+0.2 ms more than without the threads.
 
 Four threads a port, each for one thing that must not wait for another: bulk IN, interrupt IN, bulk
 OUT, and STOP as a control request, which passes while bulk is full or halted. What comes is handed
